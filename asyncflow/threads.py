@@ -1,0 +1,206 @@
+"""The one door to worker threads.
+
+A `ThreadPool` is a limit, not a set of threads: at most `limit` of its jobs run at once, on threads that
+the whole process shares and that end soon after they have nothing to do. Because every call that offloads
+has a pool of its own, work started from inside a job never waits for the pool that the job runs in. The
+event loop's default executor is left alone: filling it would delay name lookups for the whole program.
+
+A job runs in a copy of the context of whoever submitted it, so context variables (and NumPy's `errstate`,
+which is one) read the same inside.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+#: Seconds an idle thread waits for its next job before it ends.
+IDLE_SECONDS = 1.0
+
+_QUEUED, _RUNNING, _FINISHED, _WITHDRAWN = "queued", "running", "finished", "withdrawn"
+
+
+class Job:
+    """One call on its way through a pool.
+
+    Attributes:
+        value: What the call returned, once `finished`.
+        error: What it raised, or None. Anything: KeyboardInterrupt and SystemExit too.
+    """
+
+    __slots__ = ("_args", "_context", "_done", "_fn", "_pool", "error", "state", "value")
+
+    def __init__(
+        self,
+        pool: ThreadPool,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        done: Callable[[Job], None] | None,
+        context: contextvars.Context,
+    ) -> None:
+        self._pool = pool
+        self._fn = fn
+        self._args = args
+        self._done = done
+        self._context = context
+        self.state = _QUEUED
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the call has returned or raised."""
+        return self.state == _FINISHED
+
+    def withdraw(self) -> bool:
+        """Take the job back if it has not started. Returns whether it will never run."""
+        return self._pool._withdraw(self)
+
+    def _run(self) -> None:
+        try:
+            self.value = self._context.run(self._fn, *self._args)
+        except BaseException as exc:
+            self.error = exc
+        # What the call needed is not kept for as long as somebody keeps the job.
+        del self._fn, self._args, self._context
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadStatistics:
+    """What a pool is doing at one moment: all counts are of jobs."""
+
+    limit: int
+    running: int
+    queued: int
+
+
+class ThreadPool:
+    """At most `limit` jobs at once, first come first served.
+
+    Args:
+        limit: Jobs that may run at the same time, at least 1. `grow` raises it.
+
+    A job that nobody waits for any longer (a timeout gave it up) still counts until it ends: a thread
+    cannot be stopped, and pretending otherwise would let them pile up.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running = 0
+        self._queue: deque[Job] = deque()
+        self._lock = threading.Lock()
+
+    def submit(
+        self, fn: Callable[..., Any], *args: Any, done: Callable[[Job], None] | None = None
+    ) -> Job:
+        """Queue `fn(*args)`; `done(job)` is called on the worker's thread once it has finished.
+
+        `done` must not raise and must not block: it is the messenger, not the message.
+        """
+        job = Job(self, fn, args, done, contextvars.copy_context())
+        with self._lock:
+            if self._running >= self._limit:
+                self._queue.append(job)
+                return job
+            self._running += 1
+            job.state = _RUNNING
+        _hand_over(job)
+        return job
+
+    def grow(self, limit: int) -> None:
+        """Raise the limit to `limit`; a smaller value changes nothing."""
+        started = []
+        with self._lock:
+            self._limit = max(self._limit, limit)
+            while self._queue and self._running < self._limit:
+                job = self._queue.popleft()
+                job.state = _RUNNING
+                self._running += 1
+                started.append(job)
+        for job in started:
+            _hand_over(job)
+
+    def statistics(self) -> ThreadStatistics:
+        """What the pool is doing now."""
+        with self._lock:
+            return ThreadStatistics(self._limit, self._running, len(self._queue))
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return f"<ThreadPool limit={now.limit} running={now.running} queued={now.queued}>"
+
+    def _withdraw(self, job: Job) -> bool:
+        with self._lock:
+            if job.state == _QUEUED:
+                self._queue.remove(job)
+                job.state = _WITHDRAWN
+            return job.state == _WITHDRAWN
+
+    def _finished(self, job: Job) -> Job | None:
+        """Mark `job` finished and return the job that takes its place, on the same thread."""
+        with self._lock:
+            job.state = _FINISHED
+            if self._queue:
+                following = self._queue.popleft()
+                following.state = _RUNNING
+            else:
+                following = None
+                self._running -= 1
+        if job._done is not None:
+            job._done(job)
+        return following
+
+
+class _Worker:
+    """A thread that runs one job after the other, and waits a little for the next."""
+
+    __slots__ = ("inbox",)
+
+    def __init__(self) -> None:
+        self.inbox: SimpleQueue[Job] = SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            try:
+                job: Job | None = self.inbox.get(timeout=IDLE_SECONDS)
+            except Empty:
+                with _idle_lock:
+                    if self in _idle:
+                        _idle.remove(self)
+                        return
+                continue  # a job is on its way: whoever took this worker is about to put it
+            while job is not None:
+                job._run()
+                job = job._pool._finished(job)
+            with _idle_lock:
+                _idle.append(self)
+
+
+_idle: list[_Worker] = []
+_idle_lock = threading.Lock()
+
+
+def _hand_over(job: Job) -> None:
+    with _idle_lock:
+        worker = _idle.pop() if _idle else None
+    if worker is None:
+        worker = _Worker()
+        threading.Thread(target=worker.run, name="asyncflow-worker", daemon=True).start()
+    worker.inbox.put(job)
+
+
+def _after_fork() -> None:
+    """The parent's threads do not exist in a forked child."""
+    global _idle_lock
+    _idle.clear()
+    _idle_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

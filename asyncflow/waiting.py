@@ -1,0 +1,81 @@
+"""`waiting(reason)`: how code deep inside an `exec` says that it only waits.
+
+A rate limit, another caller's identical request, an inner `amap`: while code waits like that, the attempt's
+timeout stops, the run-wide slot is given back, and observers see the state. Who provides that (the engine)
+sets `current` to a `Waiter`; where nobody did, waiting costs nothing and means nothing.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """What stands behind `waiting`: the attempt that is running."""
+
+    def pause(self, reason: str) -> None:
+        """The attempt only waits from here on. Calls nest."""
+
+    async def resume(self) -> None:
+        """It works again; may wait until a slot is free."""
+
+    def pause_from_thread(self, reason: str) -> None:
+        """As `pause`, called on a worker thread."""
+
+    def resume_from_thread(self) -> None:
+        """As `resume`, called on a worker thread, which it blocks."""
+
+
+#: The attempt that the current code belongs to.
+current: ContextVar[Waiter | None] = ContextVar("asyncflow.waiting", default=None)
+
+
+class waiting:
+    """Say that the code in this block only waits.
+
+    `async with waiting(reason)` in a coroutine; `with waiting(reason)` in code that runs on a worker
+    thread (a plain `exec`). Leaving the block may wait until a run-wide slot is free again, so it is a
+    cancel point.
+
+    Args:
+        reason: A word or two for people, such as `"rate limit"`.
+
+    Example:
+        >>> import asyncio
+        >>> async def exec_async(item):
+        ...     async with waiting("rate limit"):
+        ...         await asyncio.sleep(0)
+        ...     return item * 2
+        >>> asyncio.run(exec_async(21))
+        42
+    """
+
+    __slots__ = ("_waiter", "reason")
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self._waiter: Waiter | None = None
+
+    async def __aenter__(self) -> None:
+        self._waiter = current.get()
+        if self._waiter is not None:
+            self._waiter.pause(self.reason)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._waiter is not None:
+            await self._waiter.resume()
+
+    def __enter__(self) -> None:
+        self._waiter = current.get()
+        if self._waiter is not None:
+            self._waiter.pause_from_thread(self.reason)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._waiter is not None:
+            self._waiter.resume_from_thread()
