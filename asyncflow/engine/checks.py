@@ -89,9 +89,8 @@ def is_async(function: Any) -> bool:
     """Whether calling `function` gives a coroutine: async functions, methods, partials, callable objects."""
     while isinstance(function, partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(type(function), "__call__", None)
-    )
+    call = type(function).__call__ if not inspect.isroutine(function) else None
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def name_of(function: Any) -> str:
