@@ -1,8 +1,9 @@
-"""The doors for people who want no graph: `amap` and `stream`."""
+"""The doors: `amap` and `stream` for people who want no graph, `run` and `run_sync` for flows."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from asyncflow.engine.checks import (
@@ -18,10 +19,13 @@ from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.items import OnError, Pool, collect
 from asyncflow.engine.observers import Observer, check_observers
+from asyncflow.engine.own_loop import run_to_end
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.engine.tasks import running_host
+from asyncflow.events import Statistics
+from asyncflow.graph.node import BaseNode, label
 from asyncflow.policy.retry import Retry
 
 T = TypeVar("T")
@@ -228,3 +232,108 @@ def _either(func: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
 async def _settle(value: Any) -> Any:
     """What a plain function returned; awaited first if it can be."""
     return await value if hasattr(value, "__await__") else value
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run of a flow came to.
+
+    Attributes:
+        action: The flow's last action.
+        shared: The object that the flow was given, as the nodes left it.
+        run_id: The stored run's id; None where nothing was stored.
+        statistics: What was counted.
+    """
+
+    action: Any
+    shared: Any
+    run_id: str | None
+    statistics: Statistics
+
+
+async def run(
+    flow: BaseNode,
+    shared: Any = None,
+    *,
+    store: Any = None,
+    run_id: str | None = None,
+    concurrency: int | None = None,
+    observers: Iterable[Observer] = (),
+) -> RunResult:
+    """Run a flow, or one node, on the running event loop.
+
+    Args:
+        flow: Of either colour. A plain flow is driven on the loop: its plain nodes hold the loop while they
+            run, its threads do not.
+        shared: What the nodes share; a new dict by default.
+        concurrency: At most this many `exec`s of the whole run at the same time, whatever its nodes say.
+            Flows hold nothing, so nested parallel flows finish even at 1. None: no such bound.
+        observers: Functions that are told every event, on a thread of their own.
+        store, run_id: Not in this version; giving one is an error.
+
+    Returns:
+        A `RunResult`.
+
+    Raises:
+        What a node raised; FlowError where the graph is wrong; TypeError and ValueError for a wrong argument.
+
+    Cancellation:
+        A cancel point. Everything that is running ends before it returns.
+
+    Example:
+        >>> import asyncio
+        >>> from asyncflow import AsyncFlow, AsyncNode
+        >>> class Hello(AsyncNode):
+        ...     async def post_async(self, shared, prep_res, exec_res):
+        ...         shared["said"] = "hello"
+        >>> asyncio.run(run(AsyncFlow(start=Hello()))).shared
+        {'said': 'hello'}
+    """
+    _check_flow(flow)
+    refuse(store=store, run_id=run_id)
+    if concurrency is not None:
+        check_concurrency(concurrency)
+    listeners = check_observers(observers)
+    shared = {} if shared is None else shared
+    async with opened(running_host(), label(flow), concurrency=concurrency, observers=listeners) as place:
+        action = await flow._step(shared, place)
+        statistics = place.counts.statistics()
+    return RunResult(action, shared, None, statistics)
+
+
+def run_sync(
+    flow: BaseNode,
+    shared: Any = None,
+    *,
+    store: Any = None,
+    run_id: str | None = None,
+    concurrency: int | None = None,
+    observers: Iterable[Observer] = (),
+) -> RunResult:
+    """As `run`, from synchronous code; the calling thread blocks until it is done.
+
+    Inside a running event loop (a notebook) the flow gets a thread and a loop of its own, so nothing is
+    patched; the loop around it stands still meanwhile, and `await run(…)` is the better way there. Inside an
+    `exec` it is a run of its own, under no cap of the run around it.
+
+    Cancellation:
+        Ctrl-C cancels the flow, waits for it, and is raised.
+
+    Example:
+        >>> from asyncflow import AsyncFlow, AsyncNode
+        >>> class Hello(AsyncNode):
+        ...     async def post_async(self, shared, prep_res, exec_res):
+        ...         shared["said"] = "hello"
+        >>> run_sync(AsyncFlow(start=Hello())).shared
+        {'said': 'hello'}
+    """
+    _check_flow(flow)
+    return run_to_end(
+        lambda: run(flow, shared, store=store, run_id=run_id, concurrency=concurrency, observers=observers)
+    )
+
+
+def _check_flow(flow: object) -> None:
+    if not isinstance(flow, BaseNode):
+        hint = "; make an instance of it" if isinstance(flow, type) else ""
+        raise TypeError(f"{flow!r} is not a flow or node{hint}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import CoroutineType
+from typing import Any, NoReturn
 
 from asyncflow.engine.context import Run
-from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error
+from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error, release_frames
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import sleep
+from asyncflow.errors import CoroutineReturnedError
 from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
 from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import Job, ThreadPool
@@ -38,9 +40,12 @@ async def attempt(slot: Slot, item: Any) -> Any:
             if step.mode is not Mode.THREAD:
                 slot.start_clock()
             return await slot.interrupt.run(call, item)
-        if step.mode is Mode.INLINE:
-            return call(item)
-        return await call(item)
+        if step.mode is not Mode.INLINE:
+            return await call(item)
+        value = call(item)
+        if type(value) is CoroutineType:
+            refuse_coroutine(value, step.name)
+        return value
     finally:
         slot.end()
 
@@ -88,15 +93,22 @@ async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, ite
         raise job.error
     if slot.step.adapt is not None:
         return await slot.step.adapt(job.value)
+    if type(job.value) is CoroutineType:
+        refuse_coroutine(job.value, slot.step.name)
     return job.value
 
 
-async def run_one(step: Step, item: Any, run: Run) -> Any:
+async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any:
     """One item to its value, in the calling task. Waits between attempts where it stands.
+
+    Returns:
+        The value; where failures are kept, a `Failed` in its place.
 
     Raises:
         What the last attempt raised, or the fallback.
     """
+    if run.tell is not None:
+        run = run.at(step.name)
     slots: list[Slot] = []
     deadlines = Deadlines(run.host, slots) if step.timed else None
     slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
@@ -124,7 +136,11 @@ async def run_one(step: Step, item: Any, run: Run) -> Any:
             slot.attempt += 1
     except Exception as exc:
         run.counts.failed += 1
-        finished(slot, failed_outcome(exc, slot))
+        outcome = failed_outcome(exc, slot)
+        finished(slot, outcome)
+        if keep:
+            release_frames(exc)
+            return outcome
         explain(exc, step.name, slot.attempt)
         raise
     finally:
@@ -156,15 +172,25 @@ async def fall_back(slot: Slot, error: Exception) -> Any:
         raise error
     slot.expired = None
     try:
-        if step.mode is Mode.THREAD:
+        if step.fallback_mode is Mode.THREAD:
             return await in_thread(slot, lambda item: fallback(item, error), False, slot.item)
         value = fallback(slot.item, error)
-        return await value if step.mode is Mode.AWAIT else value
+        return await value if step.fallback_mode is Mode.AWAIT else value
     except BaseException as exc:
         own = own_error(slot, exc)
         if own is None or own is exc:
             raise
         raise own from exc
+
+
+def refuse_coroutine(value: Any, name: str) -> NoReturn:
+    """A plain function returned a coroutine, which nobody would await."""
+    value.close()
+    raise CoroutineReturnedError(
+        f"{name} is synchronous but returned a coroutine ({value.__qualname__}): write it as "
+        "`async def exec_async` on an async class (AsyncNode, AsyncBatchNode, AsyncParallelBatchNode), or "
+        "return the value itself"
+    )
 
 
 def retrying(slot: Slot, error: Exception, wait: float) -> None:

@@ -158,6 +158,10 @@ class Run:
             counts=self.counts,
         )
 
+    def on(self, host: Host) -> Run:
+        """The same run, driven in place by another host, which has no slots to wait for."""
+        return Run(host, tell=self.tell, path=self.path, offload=self.offload, counts=self.counts)
+
     def offloaded(self) -> Run:
         """The same run, with everything plain beneath on threads."""
         if self.offload:

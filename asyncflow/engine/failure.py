@@ -20,13 +20,18 @@ def own_error(slot: Slot, exc: BaseException) -> Exception | None:
     if isinstance(exc, Expired):
         return slot.timeout_error()
     if isinstance(exc, CancelledError) and not slot.run.host.cancelled(exc):
-        error = ItemCancelledError(
-            f"{slot.step.name}, item {slot.index}: exec raised CancelledError though nobody cancelled it; "
-            "something that it awaited was cancelled"
-        )
-        error.__cause__ = exc
-        return error
+        return cancelled_error(slot.step.name, slot.index, exc)
     return None
+
+
+def cancelled_error(name: str, index: int, cause: CancelledError) -> ItemCancelledError:
+    """For an item that has cancelled itself, or awaited something that was cancelled."""
+    error = ItemCancelledError(
+        f"{name}, item {index}: exec raised CancelledError though nobody cancelled it; something that it "
+        "awaited was cancelled"
+    )
+    error.__cause__ = cause
+    return error
 
 
 def failed_outcome(error: BaseException, slot: Slot) -> Failed:

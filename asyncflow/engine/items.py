@@ -18,15 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
-from asyncflow.engine.attempt import attempt, fall_back, finished, retrying, wait_after
+from asyncflow.engine.attempt import attempt, fall_back, finished, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
 from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
-from asyncflow.engine.tasks import Crew, Waker
+from asyncflow.engine.tasks import Crew, LoneCrew, Waker
 from asyncflow.errors import TooManyFailuresError
 from asyncflow.events import NodeFinished, NodeStarted, Statistics
 from asyncflow.outcome import Failed, Ok
@@ -203,7 +204,7 @@ class Pool:
         if tell is not None:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
         try:
-            async with host.crew() as self._crew:
+            async with LoneCrew() if self._most <= 1 else host.crew() as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
@@ -266,7 +267,7 @@ class Pool:
         call, take = step.call, self.source.next
         guarded, awaits = step.guarded(self.place), step.mode is Mode.AWAIT
         now = self.place.host.now
-        rest = math.inf if self.place.host.blocking else now() + _PATIENCE
+        rest = math.inf if self.place.host.blocking or step.atomic else now() + _PATIENCE
         before = copy_context()
         while True:
             if self._detour or self.started >= self._until:
@@ -296,8 +297,8 @@ class Pool:
                     value = await attempt(slot, item)
                 elif awaits:
                     value = await call(item)
-                else:
-                    value = call(item)
+                elif type(value := call(item)) is CoroutineType:
+                    refuse_coroutine(value, step.name)
             except BaseException as exc:
                 await self._attempt_failed(slot, exc)
             else:

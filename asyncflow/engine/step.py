@@ -28,11 +28,13 @@ class Step:
 
     Attributes:
         call: Called as `call(item)`.
-        fallback: Called as `fallback(item, error)` after the last attempt, in the same mode; it returns
-            the item's value or raises. None: the error stands.
+        fallback: Called as `fallback(item, error)` after the last attempt; it returns the item's value or
+            raises. None: the error stands.
+        fallback_mode: How the fallback is called.
         name: How people call it: the node's name, the function's.
         owner: Who asks for `cur_retry`: the node, or None.
         exec: Whether the call is an `exec`. A run of a flow is not: it takes no slot and is not counted.
+        atomic: Whether the pool must not let others run where the call does not.
         adapt: Applied to what a thread returned, on the host's side: amap awaits an awaitable there.
     """
 
@@ -40,11 +42,13 @@ class Step:
     name: str
     mode: Mode = Mode.AWAIT
     fallback: Callable[[Any, Exception], Any] | None = None
+    fallback_mode: Mode = Mode.AWAIT
     retry: Retry = ONCE
     timeout: float | None = None
     total_timeout: float | None = None
     owner: object = None
     exec: bool = True
+    atomic: bool = False
     adapt: Callable[[Any], Awaitable[Any]] | None = None
 
     @property

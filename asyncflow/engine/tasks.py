@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import types
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from asyncflow import clock
 from asyncflow.clock import Cancel, Clock
 
+T = TypeVar("T")
 Start = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -144,6 +147,55 @@ class CancelOnceInterrupt:
         if self._fired:  # the call has swallowed its cancellation; its value counts
             self._task.uncancel()
         return value
+
+
+@types.coroutine
+def in_context(context: Context, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run a coroutine in the calling task, but in a context of its own."""
+    resume: Callable[..., Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            signal = context.run(resume, argument)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        try:
+            argument = yield signal
+            resume = coroutine.send
+        except BaseException as exc:
+            resume, argument = coroutine.throw, exc
+
+
+class LoneCrew:
+    """A crew of one at a time, which works in the calling task itself: no task, no switch.
+
+    Where its child does not suspend, neither does the block, so what plain nodes do stays atomic.
+    """
+
+    __slots__ = ("_children",)
+
+    def __init__(self) -> None:
+        self._children: deque[tuple[Context, Coroutine[Any, Any, None]]] = deque()
+
+    def start(self, function: Start, *args: Any, context: Context) -> None:
+        self._children.append((context, function(*args)))
+
+    def cancel(self) -> None:
+        """Nothing to do: who calls this is the one child, or a cancellation that reaches it by itself."""
+
+    async def __aenter__(self) -> LoneCrew:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            while self._children:
+                context, child = self._children.popleft()
+                await in_context(context, child)
+        finally:
+            for _, child in self._children:
+                child.close()
 
 
 # asyncio ---------------------------------------------------------------------------------------------------
