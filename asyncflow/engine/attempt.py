@@ -1,0 +1,179 @@
+"""One attempt at one item, with its guards; and one item to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from asyncflow.engine.context import Run
+from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error
+from asyncflow.engine.slot import Deadlines, OnThread, Slot
+from asyncflow.engine.step import Mode, Step
+from asyncflow.engine.tasks import sleep
+from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
+from asyncflow.outcome import Failed, Ok
+from asyncflow.threads import Job, ThreadPool
+from asyncflow.waiting import current
+
+
+async def attempt(slot: Slot, item: Any) -> Any:
+    """One attempt at the slot's item, with whatever guards its step asks for."""
+    step, run = slot.step, slot.run
+    cap = run.cap if step.exec else None
+    if cap is not None:
+        if not cap.acquire_nowait():
+            queued = run.host.now()
+            await cap.acquire()
+            slot.total_deadline += run.host.now() - queued  # no timeout runs while an item queues
+        slot.holding = True
+    try:
+        if run.tell is not None:
+            run.tell(ItemStarted(run.path, run.host.now(), slot.index, slot.attempt))
+        slot.expired = None
+        call = partial(in_thread, slot, step.call, step.timed) if step.mode is Mode.THREAD else step.call
+        if step.timed:
+            if slot.interrupt is None:
+                slot.interrupt = run.host.interrupt()
+            if step.mode is not Mode.THREAD:
+                slot.start_clock()
+            return await slot.interrupt.run(call, item)
+        if step.mode is Mode.INLINE:
+            return call(item)
+        return await call(item)
+    finally:
+        slot.end()
+
+
+async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, item: Any) -> Any:
+    """Run `function(item)` on one of the pool's threads; `timed`: under the slot's clock.
+
+    Cancelling takes a job back that has not started, and waits for one that has; a timeout gives it up,
+    and it keeps its thread, its place in the pool and its slot until it ends.
+    """
+    run, threads = slot.run, slot.threads
+    assert threads is not None
+    waker, view = run.host.waker(), OnThread(slot)
+
+    def finished(job: Job) -> None:
+        try:
+            run.host.from_thread(home)
+        except RuntimeError:
+            return  # the loop has ended; nobody waits
+
+    def home() -> None:
+        if view.live:
+            waker.set()
+        elif run.cap is not None and held:
+            run.cap.release()
+
+    held = False
+    started = view.started if timed else None
+    job = threads.submit(view.call, function, item, done=finished, started=started)
+    if timed and not job.queued:
+        slot.start_clock()
+    try:
+        await waker.wait()
+    except BaseException:
+        if slot.expired is not None:
+            view.live = False
+            held, slot.holding = slot.holding, False
+            if job.withdraw() and held and run.cap is not None:
+                run.cap.release()
+        elif not job.withdraw():
+            await run.host.outlast(waker)
+        raise
+    view.live = False
+    if job.error is not None:
+        raise job.error
+    if slot.step.adapt is not None:
+        return await slot.step.adapt(job.value)
+    return job.value
+
+
+async def run_one(step: Step, item: Any, run: Run) -> Any:
+    """One item to its value, in the calling task. Waits between attempts where it stands.
+
+    Raises:
+        What the last attempt raised, or the fallback.
+    """
+    slots: list[Slot] = []
+    deadlines = Deadlines(run.host, slots) if step.timed else None
+    slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
+    slot.item = item
+    slots.append(slot)
+    run.counts.started += 1
+    token = current.set(slot)
+    try:
+        while True:
+            try:
+                value = await attempt(slot, item)
+                break
+            except BaseException as exc:
+                error = own_error(slot, exc)
+                if error is None:
+                    raise
+                wait = wait_after(slot, error)
+            if wait is None:
+                value = await fall_back(slot, error)
+                break
+            retrying(slot, error, wait)
+            run.counts.retries += 1
+            if wait > 0:
+                await sleep(run.host, wait)
+            slot.attempt += 1
+    except Exception as exc:
+        run.counts.failed += 1
+        finished(slot, failed_outcome(exc, slot))
+        explain(exc, step.name, slot.attempt)
+        raise
+    finally:
+        current.reset(token)
+        if deadlines is not None:
+            deadlines.close()
+    run.counts.succeeded += 1
+    if run.tell is not None:
+        finished(slot, Ok(value, 0, None, item, slot.attempt))
+    return value
+
+
+def wait_after(slot: Slot, error: Exception) -> float | None:
+    """Seconds until the next attempt, or None where this was the last."""
+    if slot.expired == "total":
+        return None
+    wait = slot.step.retry.wait_after(slot.attempt, error)
+    if wait is not None and slot.run.host.now() + wait >= slot.total_deadline:
+        add_note(error, "asyncflow: total_timeout leaves no time for another attempt")
+        return None
+    return wait
+
+
+async def fall_back(slot: Slot, error: Exception) -> Any:
+    """The fallback's value after the last attempt; raises the error where there is no fallback."""
+    step = slot.step
+    fallback = step.fallback
+    if fallback is None:
+        raise error
+    slot.expired = None
+    try:
+        if step.mode is Mode.THREAD:
+            return await in_thread(slot, lambda item: fallback(item, error), False, slot.item)
+        value = fallback(slot.item, error)
+        return await value if step.mode is Mode.AWAIT else value
+    except BaseException as exc:
+        own = own_error(slot, exc)
+        if own is None or own is exc:
+            raise
+        raise own from exc
+
+
+def retrying(slot: Slot, error: Exception, wait: float) -> None:
+    run = slot.run
+    if run.tell is not None:
+        run.tell(ItemRetrying(run.path, run.host.now(), slot.index, slot.attempt, wait, error))
+
+
+def finished(slot: Slot, outcome: Ok[Any] | Failed) -> None:
+    run = slot.run
+    if run.tell is not None:
+        run.tell(ItemFinished(run.path, run.host.now(), outcome))
