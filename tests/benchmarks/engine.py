@@ -8,11 +8,12 @@ Run from a checkout, `asyncflow` importable from it and the `bench` extra instal
     python -m tests.benchmarks.engine --items 5000 --rounds 3   # a quick look
     python -m tests.benchmarks.engine --json
 
-How to read the table. *measured* is the median over the rounds. *ratio* is that median over the base's, from
-the same process and rounds: quote it, not the microseconds, which are the machine's. *in one round* is the
-lowest and the highest ratio within a single round: where a bar lies between the two, the verdict is weather,
-so run again on a quiet machine. *at most* is the project's own bar and never fails a build: it exits with 0
-either way. `?` marks a bar that could not be measured because its base is missing.
+How to read the table. *measured* is the median over the rounds. *ratio* is the median of the rounds' ratios,
+case over base in one round, so it need not be the quotient of two medians: quote it, not the microseconds,
+which are the machine's. *half of the rounds* is the span of those ratios, the lowest and highest quarter left
+out: where a bar lies inside it, the verdict is weather, so run again on a quiet machine. *at most* is the
+project's own bar and never fails a build: it exits with 0 either way. `?` marks a bar that could not be
+measured because its base is missing.
 """
 
 from __future__ import annotations
@@ -97,24 +98,16 @@ def speed_rows(groups: list[str], items: int, rounds: int) -> tuple[list[Row], l
     names = dict.fromkeys(name for row in wanted for name in (row.base, row.case) if name)
     known = speed_cases(items)
     cases = [known[name] for name in names]
-    cases = [case for case in cases if case.name == BARE or case.needs or there_yet()]
     missing = sorted({case.needs for case in cases if case.needs and case.missing})
     samples = interleave([case for case in cases if not case.missing], rounds) if cases else {}
     return [compare(row, samples) for row in wanted], missing
-
-
-def there_yet() -> bool:
-    """Whether the engine has landed; until it has, its rows stay empty."""
-    import asyncflow
-
-    return all(hasattr(asyncflow, name) for name in ("amap", "stream", "AsyncParallelBatchFlow"))
 
 
 def memory_rows(items: int) -> list[Row]:
     """Growth of peak memory from a fifth of `items` to twenty times: 10,000 to 1,000,000 at 50,000."""
     few, many = max(1, items // 5), items * 20
     rows = []
-    for run in RUNS if there_yet() else [BARE]:
+    for run in RUNS:
         low, high = peak_in_child(run, few), peak_in_child(run, many)
         what = f"peak memory of {many:,} items above that of {few:,} ({low:.1f} MiB), {run}"
         rows.append(Row(what, high - low, "MiB", bar=None if run == BARE else MEMORY_BAR_MIB))

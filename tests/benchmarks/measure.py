@@ -62,8 +62,8 @@ class Row:
     unit: str
     base: str = ""
     ratio: float | None = None
-    lowest: float | None = None
-    highest: float | None = None
+    low: float | None = None
+    high: float | None = None
     bar: float | None = None
 
     @property
@@ -108,28 +108,33 @@ def interleave(cases: Sequence[Case], rounds: int) -> dict[str, list[float]]:
 
 
 def compare(comparison: Comparison, samples: dict[str, list[float]]) -> Row:
-    """The row of a comparison: medians, their ratio, and the lowest and highest ratio within one round."""
+    """The row of a comparison: the median time, and the median and middle half of the rounds' ratios.
+
+    Ratios are taken within a round, not between medians: a slow spell then falls on both sides of it.
+    """
     name, base, bar = comparison.case, comparison.base, comparison.bar
     own, other = samples.get(name), samples.get(base or "")
     figure = median(own) if own else None
     if not own or not other:
         return Row(name, figure, "µs/item", base or "", bar=bar)
-    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
-    ratio = median(own) / median(other)
-    return Row(name, figure, "µs/item", base or "", ratio, min(ratios), max(ratios), bar)
+    ratios = sorted(mine / theirs for mine, theirs in zip(own, other, strict=True))
+    quarter = len(ratios) // 4
+    return Row(
+        name, figure, "µs/item", base or "", median(ratios), ratios[quarter], ratios[-1 - quarter], bar
+    )
 
 
 def table(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| what | measured | base | ratio | in one round | at most | |",
+        "| what | measured | base | ratio | half of the rounds | at most | |",
         "|---|---:|---|---:|---:|---:|---|",
     ]
     for row in rows:
         against_ratio = bool(row.base)
         measured = "not measured" if row.figure is None else f"{row.figure:.3g} {row.unit}"
         ratio = "–" if row.ratio is None else f"{row.ratio:.2f} ×"
-        spread = "" if row.lowest is None else f"{row.lowest:.2f} – {row.highest:.2f}"
+        spread = "" if row.low is None else f"{row.low:.2f} – {row.high:.2f}"
         bar = "" if row.bar is None else f"{row.bar:g} {'×' if against_ratio else row.unit}"
         mark = {True: "✓", False: "✗ missed", None: "" if row.bar is None else "?"}[row.met]
         lines.append(f"| {row.what} | {measured} | {row.base} | {ratio} | {spread} | {bar} | {mark} |")
