@@ -109,11 +109,11 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     """
     if run.tell is not None:
         run = run.at(step.name)
-    slots: list[Slot] = []
+    slots: set[Slot] = set()
     deadlines = Deadlines(run.host, slots) if step.timed else None
     slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
     slot.item = item
-    slots.append(slot)
+    slots.add(slot)
     run.counts.started += 1
     token = current.set(slot)
     try:

@@ -218,6 +218,9 @@ class BlockingCrew:
         self._idle: BlockingWaker | None = None
         self._bug: BaseException | None = None
 
+    def leave(self) -> None:
+        """Nothing to do: the host sees its children end."""
+
     def start(self, function: Start, *args: Any, context: Context) -> None:
         child = _Child(self._host, function(*args), context)
         child.crew = self

@@ -16,7 +16,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any
@@ -145,11 +145,12 @@ class Pool:
         self._deliver = deliver
         #: Taking from the source stops at this many started items.
         self._until: float = math.inf if window is None else window
+        self._guarded = step.guarded(run)
         self._base = copy_context()
         self._crew: Crew | None = None
         self._workers = 0
         self._most = concurrency if source.length is None else min(concurrency, source.length)
-        self._slots: list[Slot] = []
+        self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
         self._exhausted = False
@@ -237,90 +238,94 @@ class Pool:
         self._until += 1
         self._wake_one()
 
-    def _hire(self, count: int) -> None:
+    def _hire(self, count: int, context: Context | None = None) -> None:
+        """Start workers, up to the most that make sense, each in a copy of `context`, or of the caller's."""
         assert self._crew is not None
         for _ in range(min(count, self._most - self._workers)):
             self._workers += 1
-            slot = Slot(self.place, self.step, self._deadlines, self._threads, self)
-            context = self._base.copy()
-            context.run(current.set, slot)
-            self._crew.start(self._work, slot, context=context)
+            self._crew.start(self._work, context=copy_context() if context is None else context.copy())
 
-    async def _work(self, slot: Slot) -> None:
-        """A worker. It ends when nothing is left, and never raises what an item raised."""
-        self._slots.append(slot)
+    async def _work(self) -> None:
+        """A worker: item after item. It raises nothing but a cancellation."""
+        step, place, results, deliver = self.step, self.place, self._results, self._deliver
+        call, take, tell, now = step.call, self.source.next, place.tell, place.host.now
+        guarded, awaits = self._guarded, step.mode is Mode.AWAIT
+        rest = math.inf if place.host.blocking or step.atomic else now() + _PATIENCE
+        changed = False
+        slot = Slot(place, step, self._deadlines, self._threads, self)
+        current.set(slot)
+        before = copy_context()
+        if self._deadlines is not None:
+            self._slots.add(slot)
         try:
-            while await self._work_on(slot):
-                pass
+            while not changed:
+                # Take an item.
+                if self._detour or self.started >= self._until:
+                    if self._over() or (parked := await self._next()) is None:
+                        return
+                    index, item, slot.attempt = parked.index, parked.item, parked.attempt
+                    slot.total_deadline = parked.total_deadline
+                else:
+                    try:
+                        item = take()  # type: ignore[misc]  # None only on a detour
+                    except StopIteration:
+                        self._exhausted = self._detour = True
+                        continue
+                    except Exception as exc:
+                        self._source_failed(exc)
+                        continue
+                    index, slot.attempt, slot.total_deadline = self.started, 1, math.inf
+                    self.started = index + 1
+                    if results is not None:
+                        results.append(None)
+                if self._workers < self._most and not self._exhausted:
+                    self._hire(2, self._base)
+                # Run it.
+                slot.index, slot.item = index, item
+                try:
+                    if guarded:
+                        value = await attempt(slot, item)
+                    elif awaits:
+                        value = await call(item)
+                    elif type(value := call(item)) is CoroutineType:
+                        refuse_coroutine(value, step.name)
+                except BaseException as exc:
+                    await self._attempt_failed(slot, exc)
+                else:
+                    self.succeeded += 1
+                    if results is not None:
+                        results[index] = value
+                    elif deliver is not None:
+                        deliver(Ok(value, index, None, item, slot.attempt))
+                    if tell is not None:
+                        finished(slot, Ok(value, index, None, item, slot.attempt))
+                # Leave no traces, and the loop to others.
+                try:
+                    changed = copy_context() != before
+                except Exception:  # the values in it may not be comparable
+                    changed = True
+                if now() >= rest:
+                    await place.host.let_others_run()
+                    rest = now() + _PATIENCE
         except BaseException as exc:
             # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
             self.stop(exc)
-            if self.place.host.cancelled(exc):
+            if place.host.cancelled(exc):
                 raise
         finally:
-            self._slots.remove(slot)
+            self._slots.discard(slot)
             self._workers -= 1
-
-    async def _work_on(self, slot: Slot) -> bool:
-        """Item after item, until there are none (False) or the worker has to be replaced (False too)."""
-        step, results, deliver, tell = self.step, self._results, self._deliver, self.place.tell
-        call, take = step.call, self.source.next
-        guarded, awaits = step.guarded(self.place), step.mode is Mode.AWAIT
-        now = self.place.host.now
-        rest = math.inf if self.place.host.blocking or step.atomic else now() + _PATIENCE
-        before = copy_context()
-        while True:
-            if self._detour or self.started >= self._until:
-                parked = await self._next()
-                if parked is None:
-                    return False
-                index, item, slot.attempt = parked.index, parked.item, parked.attempt
-                slot.total_deadline = parked.total_deadline
-            else:
-                try:
-                    item = take()  # type: ignore[misc]  # None only on a detour
-                except StopIteration:
-                    self._exhausted = self._detour = True
-                    continue
-                except Exception as exc:
-                    self._source_failed(exc)
-                    continue
-                index, slot.attempt, slot.total_deadline = self.started, 1, math.inf
-                self.started = index + 1
-                if results is not None:
-                    results.append(None)
-            if self._workers < self._most and not self._exhausted:
-                self._hire(2)
-            slot.index, slot.item = index, item
-            try:
-                if guarded:
-                    value = await attempt(slot, item)
-                elif awaits:
-                    value = await call(item)
-                elif type(value := call(item)) is CoroutineType:
-                    refuse_coroutine(value, step.name)
-            except BaseException as exc:
-                await self._attempt_failed(slot, exc)
-            else:
-                self.succeeded += 1
-                if results is not None:
-                    results[index] = value
-                elif deliver is not None:
-                    deliver(Ok(value, index, None, item, slot.attempt))
-                if tell is not None:
-                    finished(slot, Ok(value, index, None, item, slot.attempt))
-            try:
-                changed = copy_context() != before
-            except Exception:  # the values in it may not be comparable
-                changed = True
             if changed:
-                self._workers -= 1
-                self._hire(1)
-                self._workers += 1
-                return False
-            if now() >= rest:
-                await self.place.host.let_others_run()
-                rest = now() + _PATIENCE
+                self._hire(1, self._base)
+            self._crew.leave()  # type: ignore[union-attr]  # there is one while there are workers
+
+    def _over(self) -> bool:
+        """Whether no worker will find another item. Those that wait for one are told."""
+        if not self._exhausted or self._parked or self._due:
+            return False
+        while self._idle:
+            self._idle.popleft().set()
+        return True
 
     async def _next(self) -> _Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
@@ -330,9 +335,7 @@ class Pool:
                 parked.total_deadline += self.place.host.now() - parked.due  # it queued; no timeout ran
                 self._review()
                 return parked
-            if self._exhausted and not self._parked:
-                while self._idle:
-                    self._idle.popleft().set()
+            if self._over():
                 return None
             room = self.started < self._until and len(self._parked) < self.concurrency
             if self._exhausted or self._pulling or not room:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Deadlines:
     """One timer for any number of slots: it looks at them when the earliest of their deadlines has come."""
 
-    def __init__(self, host: Host, slots: list[Slot]) -> None:
+    def __init__(self, host: Host, slots: set[Slot]) -> None:
         self._host = host
         self._slots = slots
         self._at = math.inf
@@ -44,7 +44,7 @@ class Deadlines:
     def _look(self) -> None:
         self._cancel, self._at = None, math.inf
         now = self._host.now()
-        for slot in self._slots:
+        for slot in tuple(self._slots):
             if slot.deadline <= now:
                 slot.expire(now)
         self.watch(min((slot.deadline for slot in self._slots), default=math.inf))

@@ -17,6 +17,9 @@ from asyncflow.threads import ThreadPool
 #: What `pull` returns when there is nothing left. (StopIteration cannot cross a coroutine or a thread.)
 END = object()
 
+#: The usual collections, which need no look at what they can do.
+_PLAIN = (list, tuple, range)
+
 
 class Source:
     """An opened source of items.
@@ -28,13 +31,13 @@ class Source:
     """
 
     def __init__(self, items: Any, *, host: Host, blocking: bool) -> None:
-        self.length = len(items) if isinstance(items, Collection) else None
+        self.length = len(items) if type(items) in _PLAIN or isinstance(items, Collection) else None
         self.next: Callable[[], Any] | None = None
         self._host = host
         self._async: AsyncIterator[Any] | None = None
         self._iterator: Iterator[Any] | None = None
         self._threads: ThreadPool | None = None
-        if isinstance(items, AsyncIterable):
+        if self.length is None and isinstance(items, AsyncIterable):
             self._async = aiter(items)
             return
         self._iterator = iter(items)

@@ -177,6 +177,9 @@ class Node(BaseNode):
         'Hello, Ada'
     """
 
+    #: The settings that were found right, and the error policy among them.
+    _checked: tuple[Any, OnError] = (None, RAISE)
+
     retry: Retry | None = None
     timeout: float | None = None
     total_timeout: float | None = None
@@ -219,6 +222,21 @@ class Node(BaseNode):
         Raises:
             TypeError, ValueError: If one is wrong, with what to do about it.
         """
+        settings = (
+            self.max_retries,
+            self.wait,
+            self.retry,
+            self.concurrency,
+            self.timeout,
+            self.total_timeout,
+            self.limits,
+            self.on_error,
+        )
+        if settings != self._checked[0]:
+            self._checked = (settings, self._check_anew())
+        return self._checked[1]
+
+    def _check_anew(self) -> OnError:
         where = label(self)
         if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int):
             raise TypeError(f"{where}: max_retries={self.max_retries!r}: a whole number is needed")
@@ -235,7 +253,7 @@ class Node(BaseNode):
         check_seconds(self.timeout, f"{where}: timeout")
         check_seconds(self.total_timeout, f"{where}: total_timeout")
         refuse(limits=self.limits)
-        return OnError.of(self.on_error) if self.on_error != "raise" else RAISE
+        return OnError.of(self.on_error)
 
     def exec_fallback(self, prep_res: Any, exc: Exception) -> Any:
         """What stands in for the result after the last attempt. Default: raise `exc`."""

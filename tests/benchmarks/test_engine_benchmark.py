@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--items", "50", "--rounds", "1"]
 
@@ -43,7 +41,6 @@ def test_amap_stream_and_the_import_are_held_against_their_bars() -> None:
     ]
 
 
-@pytest.mark.xfail(reason="the ten classes have not landed: delete this mark when they do", strict=True)
 def test_nodes_flows_and_memory_are_held_against_their_bars() -> None:
     """Graph programs are held against PocketFlow's time, memory against that of fewer items."""
     rows = bars("node", "flow", "nested", "plain", "memory")
