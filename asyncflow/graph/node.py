@@ -14,7 +14,7 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from types import CoroutineType
 from typing import Any, ClassVar
-from weakref import WeakSet
+from weakref import ref
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
 from asyncflow.engine.checks import check_concurrency, check_retry, check_seconds, refuse
@@ -77,13 +77,16 @@ class BaseNode:
         if action in self.successors:
             warnings.warn(f"Overwriting successor for action '{action}'", stacklevel=outside())
         self.successors[action] = node
-        node.__dict__.setdefault("_before", WeakSet()).add(self)
+        node.__dict__.setdefault("_led_here_by", _Sources()).add(self)
         return node
 
     def predecessors(self) -> list[BaseNode]:
-        """Nodes from which something leads here, whether or not they are part of a flow."""
-        before = [node for node in self.__dict__.get("_before", ()) if self in node.successors.values()]
-        return sorted(before, key=label)
+        """Nodes from which something leads here, whether or not they are part of a flow.
+
+        Pickled and deeply copied nodes have forgotten them.
+        """
+        sources = self.__dict__.get("_led_here_by", _Sources()).alive()
+        return [node for node in sources if any(self is target for target in node.successors.values())]
 
     def __rshift__(self, other: BaseNode) -> BaseNode:
         return self.next(other)
@@ -128,6 +131,27 @@ class BaseNode:
     def __repr__(self) -> str:
         actions = ", ".join(f"{action!r} -> {label(node)}" for action, node in self.successors.items())
         return f"<{label(self)}{': ' + actions if actions else ''}>"
+
+
+class _Sources:
+    """Weak references to nodes, by identity: a node may be unhashable, as a dataclass is.
+
+    Copies and pickles of it are empty: what is copied along with a node is what it leads to.
+    """
+
+    def __init__(self) -> None:
+        self._refs: list[ref[BaseNode]] = []
+
+    def add(self, node: BaseNode) -> None:
+        sources = self.alive()
+        if not any(node is other for other in sources):
+            self._refs = [ref(source) for source in (*sources, node)]
+
+    def alive(self) -> list[BaseNode]:
+        return [node for reference in self._refs if (node := reference()) is not None]
+
+    def __reduce__(self) -> tuple[type[_Sources], tuple[()]]:
+        return _Sources, ()
 
 
 class Transition:

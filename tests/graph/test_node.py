@@ -1,0 +1,69 @@
+"""Nodes: settings, attempts, errors, names, and how they are joined."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass
+
+from asyncflow import Node
+
+
+class Left(Node):
+    pass
+
+
+class Right(Node):
+    pass
+
+
+def joined() -> Left:
+    left = Left()
+    left >> Right()
+    return left
+
+
+# Joining ---------------------------------------------------------------
+
+
+def test_a_node_without_a_hash_can_be_joined():
+    """A dataclass has no hash, and is as good a node as any."""
+
+    @dataclass
+    class Point(Node):
+        x: int = 0
+
+        def __post_init__(self):
+            super().__init__()
+
+    first, second = Point(), Point()
+    assert first >> second is second
+    assert first == second
+    [source] = second.predecessors()
+    assert source is first
+    assert first.predecessors() == []
+
+
+def test_joined_nodes_can_be_pickled():
+    """A graph goes to another process and back, with its successors."""
+    again = pickle.loads(pickle.dumps(joined()))
+    assert [type(node) for node in again.successors.values()] == [Right]
+
+
+def test_joined_nodes_can_be_copied_deeply():
+    """A deep copy has successors of its own, and leaves the original's alone."""
+    left = joined()
+    again = copy.deepcopy(left)
+    assert again.successors["default"] is not left.successors["default"]
+    again.successors["default"] >> Left()
+    assert left.successors["default"].successors == {}
+    assert left.successors["default"].predecessors() == [left]
+
+
+def test_predecessors_does_not_keep_nodes_alive():
+    """A node that leads somewhere is not held by where it leads."""
+    left, right = Left(), Right()
+    left >> right
+    assert right.predecessors() == [left]
+    del left
+    assert right.predecessors() == []
