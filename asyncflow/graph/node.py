@@ -36,6 +36,8 @@ HELD_TOO_LONG = 0.25
 class BaseNode:
     """What nodes and flows have in common: parameters, and where each action leads.
 
+    On its own it is prep, exec and post without attempts, on the calling thread.
+
     Attributes:
         params: What an enclosing batch flow gives this run, merged from the outermost to the innermost.
         successors: Action -> node.
@@ -126,7 +128,9 @@ class BaseNode:
 
     async def _step(self, shared: Any, run: Run) -> Any:
         """prep, exec, post, in the run; returns the action."""
-        raise NotImplementedError
+        prep_res = plain(self, self.prep(shared))
+        exec_res = plain(self, self.exec(prep_res))
+        return plain(self, self.post(shared, prep_res, exec_res))
 
     def __repr__(self) -> str:
         actions = ", ".join(f"{action!r} -> {label(node)}" for action, node in self.successors.items())

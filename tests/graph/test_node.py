@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from dataclasses import dataclass
 
-from asyncflow import Node
+import pytest
+
+from asyncflow import AsyncFlow, BaseNode, Flow, Node
 
 
 class Left(Node):
@@ -67,3 +70,31 @@ def test_predecessors_does_not_keep_nodes_alive():
     assert right.predecessors() == [left]
     del left
     assert right.predecessors() == []
+
+
+# The three parts ---------------------------------------------------------------
+
+
+class Bare(BaseNode):
+    def prep(self, shared):
+        return shared["n"]
+
+    def exec(self, prep_res):
+        if prep_res < 0:
+            raise ValueError(prep_res)
+        return prep_res + 1
+
+    def post(self, shared, prep_res, exec_res):
+        shared["n"] = exec_res
+        return "done"
+
+
+def test_a_base_node_runs_its_three_parts():
+    """BaseNode without attempts is a node, alone and in flows of both colours."""
+    shared = {"n": 0}
+    assert Bare().run(shared) == "done"
+    assert Flow(start=Bare()).run(shared) == "done"
+    assert asyncio.run(AsyncFlow(start=Bare()).run_async(shared)) == "done"
+    assert shared == {"n": 3}
+    with pytest.raises(ValueError):
+        Bare().run({"n": -1})
