@@ -205,6 +205,7 @@ class Node(BaseNode):
         'Hello, Ada'
     """
 
+    _cur_retry = 0
     #: The settings that were found right, and the error policy among them.
     _checked: tuple[Any, OnError] = (None, RAISE)
 
@@ -289,9 +290,18 @@ class Node(BaseNode):
 
     @property
     def cur_retry(self) -> int:
-        """Inside `exec` and `exec_fallback`: which attempt is running, from 0. It belongs to the item."""
+        """Inside `exec` and `exec_fallback`: which attempt is running, from 0. It belongs to the item.
+
+        Elsewhere it is 0, or what was assigned: programs for PocketFlow assign it in `__init__` and in tests.
+        """
         waiter: Any = current.get()
-        return waiter.attempt - 1 if getattr(waiter, "owner", None) is self else 0
+        if getattr(waiter, "owner", None) is self:
+            return int(waiter.attempt) - 1
+        return self._cur_retry
+
+    @cur_retry.setter
+    def cur_retry(self, value: int) -> None:
+        self._cur_retry = value
 
     def _rule(self) -> Retry:
         if self.retry is not None:
@@ -349,6 +359,8 @@ class Node(BaseNode):
             return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
         # What most steps are: nothing to guard. The meaning of `run_one`, without a slot that nobody asks.
         run.counts.started += 1
+        if self._cur_retry:
+            self._cur_retry = 0
         try:
             try:
                 exec_res = self.exec(prep_res)

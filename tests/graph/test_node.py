@@ -98,3 +98,30 @@ def test_a_base_node_runs_its_three_parts():
     assert shared == {"n": 3}
     with pytest.raises(ValueError):
         Bare().run({"n": -1})
+
+
+class Attempts(Node):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.cur_retry = 7
+
+    def exec(self, prep_res):
+        if self.cur_retry < 2:
+            raise ValueError(self.cur_retry)
+        return self.cur_retry
+
+    def post(self, shared, prep_res, exec_res):
+        shared["attempt"] = exec_res
+
+
+def test_cur_retry_may_be_assigned():
+    """What is assigned counts outside an attempt only: inside, the attempt answers."""
+    node, shared = Attempts(max_retries=3), {}
+    assert node.exec(None) == 7
+    node.cur_retry = 5
+    assert node.exec(None) == 5
+    node.run(shared)
+    assert shared == {"attempt": 2}
+    with pytest.raises(ValueError, match="0"):
+        Attempts().run({})
+    assert Node().cur_retry == 0
