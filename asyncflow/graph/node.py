@@ -318,7 +318,14 @@ class Node(BaseNode):
     def _described(self, run: Run) -> Step:
         """What the engine is to do with each item."""
         mode = Mode.THREAD if self._threaded(run) else Mode.INLINE
-        return self._build_step(self.exec, mode, self.exec_fallback, mode)
+        return self._build_step(self.exec, mode, self._fall_back, mode)
+
+    def _fall_back(self, prep_res: Any, exc: Exception) -> Any:
+        """`exec_fallback`, with `exc` as the exception in hand: `traceback.format_exc()` there shows it."""
+        try:
+            raise exc
+        except Exception:
+            return self.exec_fallback(prep_res, exc)
 
     def _build_step(
         self,
@@ -513,14 +520,21 @@ class AsyncNode(Node):
         run.counts.succeeded += 1
         return exec_res
 
+    async def _fall_back_async(self, prep_res: Any, exc: Exception) -> Any:
+        """As `_fall_back`."""
+        try:
+            raise exc
+        except Exception:
+            return await self.exec_fallback_async(prep_res, exc)
+
     def _described(self, run: Run) -> Step:
         on_loop = "exec" not in self._plain
         fallback: Callable[..., Any] | None = None
         mode = Mode.AWAIT if on_loop else Mode.THREAD
         if "exec_fallback" in self._plain:
-            fallback, fallback_mode = self.exec_fallback, Mode.INLINE if on_loop else Mode.THREAD
+            fallback, fallback_mode = self._fall_back, Mode.INLINE if on_loop else Mode.THREAD
         else:
-            fallback, fallback_mode = self.exec_fallback_async, Mode.AWAIT
+            fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
         call = self.exec_async if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import traceback
 from dataclasses import dataclass
 
 import pytest
 
-from asyncflow import AsyncFlow, BaseNode, Flow, Node
+from asyncflow import AsyncFlow, AsyncNode, AsyncParallelBatchNode, BaseNode, BatchNode, Flow, Node, run_sync
 
 
 class Left(Node):
@@ -125,3 +126,75 @@ def test_cur_retry_may_be_assigned():
     with pytest.raises(ValueError, match="0"):
         Attempts().run({})
     assert Node().cur_retry == 0
+
+
+# The fallback ------------------------------------------------------------------
+
+
+class Fails:
+    def prep(self, shared):
+        return [1]
+
+    def exec(self, prep_res):
+        raise ValueError("broken")
+
+    def post(self, shared, prep_res, exec_res):
+        shared["result"] = exec_res
+
+
+class FailsAsync:
+    async def prep_async(self, shared):
+        return [1]
+
+    async def exec_async(self, prep_res):
+        raise ValueError("broken")
+
+    async def post_async(self, shared, prep_res, exec_res):
+        shared["result"] = exec_res
+
+
+class Tells:
+    def exec_fallback(self, prep_res, exc):
+        return traceback.format_exc()
+
+
+class TellsAsync:
+    async def exec_fallback_async(self, prep_res, exc):
+        return traceback.format_exc()
+
+
+class Replaces:
+    def exec_fallback(self, prep_res, exc):
+        raise KeyError("another")
+
+
+class ReplacesAsync:
+    async def exec_fallback_async(self, prep_res, exc):
+        raise KeyError("another")
+
+
+SETTINGS = [{}, {"max_retries": 2}, {"timeout": 30}, {"offload": True}, {"concurrency": 2}]
+FALLBACKS = [
+    (step, kind, tells, replaces)
+    for step, kinds in (
+        (Fails, (Node, BatchNode, AsyncNode)),
+        (FailsAsync, (AsyncNode, AsyncParallelBatchNode)),
+    )
+    for kind in kinds
+    for tells, replaces in ((Tells, Replaces), (TellsAsync, ReplacesAsync))
+    if tells is Tells or issubclass(kind, AsyncNode)
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("step, kind, tells, replaces", FALLBACKS)
+def test_a_fallback_sees_the_exception_in_hand(step, kind, tells, replaces, settings):
+    """In exec_fallback traceback.format_exc() is the item's error; what it raises has it as its context."""
+    shared = {}
+    run_sync(type("Telling", (tells, step, kind), {})(**settings), shared)
+    result = shared["result"]
+    assert "ValueError: broken" in (result[0] if isinstance(result, list) else result)
+    with pytest.raises(KeyError) as caught:
+        run_sync(type("Replacing", (replaces, step, kind), {})(**settings), {})
+    assert isinstance(caught.value.__context__, ValueError)
+    assert any("Replacing" in note for note in caught.value.__notes__)
