@@ -72,10 +72,12 @@ class Flow(BaseNode):
         total_timeout: Any = None,
     ) -> None:
         super().__init__()
-        for setting, value in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
+        kind = type(self)
+        for setting, given in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
+            value = getattr(kind, setting, None) if given is None else given
             if value is not None:
                 raise TypeError(
-                    f"{type(self).__name__}({setting}={value!r}): {setting} belongs to nodes, whose exec it "
+                    f"{kind.__name__}({setting}={value!r}): {setting} belongs to nodes, whose exec it "
                     "bounds; give it to the nodes of this flow"
                 )
         self.start_node = start
