@@ -148,17 +148,7 @@ class Flow(BaseNode):
 
     async def _walk(self, shared: Any, params: dict[str, Any], run: Run) -> Any:
         """One run over the nodes. Returns the last action."""
-        node = self.start_node
-        if node is None:
-            raise MissingStartError(
-                f"{label(self)} has no start node; make it with {type(self).__name__}(start=node) or call "
-                "flow.start(node)"
-            )
-        if not isinstance(node, BaseNode):
-            raise TypeError(
-                f"{label(self)}: the start is {describe(node)} ({type(node).__name__}), not a node or flow"
-                + ("; make an instance of it" if isinstance(node, type) else "")
-            )
+        node = check_start(self)
         counts, limit, steps = run.counts, self.max_steps, 0
         while True:
             steps += 1
@@ -313,3 +303,23 @@ class AsyncParallelBatchFlow(AsyncBatchFlow):
     ) -> None:
         super().__init__(start, **settings)
         set_given(self, isolate=isolate)
+
+
+def check_start(flow: Flow) -> BaseNode:
+    """The start node.
+
+    Raises:
+        MissingStartError, TypeError: If there is none, or it is no node.
+    """
+    node = flow.start_node
+    if node is None:
+        raise MissingStartError(
+            f"{label(flow)} has no start node; make it with {type(flow).__name__}(start=node) or call "
+            "flow.start(node)"
+        )
+    if not isinstance(node, BaseNode):
+        raise TypeError(
+            f"{label(flow)}: the start is {describe(node)} ({type(node).__name__}), not a node or flow"
+            + ("; make an instance of it" if isinstance(node, type) else "")
+        )
+    return node
