@@ -201,8 +201,18 @@ def _leaves(statement: ast.stmt) -> bool:
         return bool(statement.orelse) and _leaves(statement.body[-1]) and _leaves(statement.orelse[-1])
     if isinstance(statement, (ast.With, ast.AsyncWith)):
         return _leaves(statement.body[-1])
+    if isinstance(statement, ast.While):
+        endless = isinstance(statement.test, ast.Constant) and bool(statement.test.value)
+        return endless and not any(isinstance(node, ast.Break) for node in ast.walk(statement))
     if isinstance(statement, ast.Match):
-        return False
-    if isinstance(statement, ast.Try):
-        return _leaves(statement.body[-1]) and all(_leaves(h.body[-1]) for h in statement.handlers)
+        last = statement.cases[-1]
+        complete = (
+            last.guard is None and isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None
+        )
+        return complete and all(_leaves(case.body[-1]) for case in statement.cases)
+    if isinstance(statement, (ast.Try, ast.TryStar)):
+        if statement.finalbody and _leaves(statement.finalbody[-1]):
+            return True
+        body = statement.orelse or statement.body
+        return _leaves(body[-1]) and all(_leaves(handler.body[-1]) for handler in statement.handlers)
     return False
