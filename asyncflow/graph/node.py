@@ -21,7 +21,7 @@ from asyncflow.engine.checks import check_concurrency, check_retry, check_second
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.driver import BlockingHost, drive
-from asyncflow.engine.failure import cancelled_error, explain
+from asyncflow.engine.failure import add_note, cancelled_error, explain
 from asyncflow.engine.items import RAISE, OnError
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.engine.tasks import running_host
@@ -262,7 +262,11 @@ class Node(BaseNode):
             self.on_error,
         )
         if settings != self._checked[0]:
-            self._checked = (settings, self._check_anew())
+            try:
+                self._checked = (settings, self._check_anew())
+            except (TypeError, ValueError) as exc:
+                add_note(exc, f"asyncflow: a setting of {label(self)}")
+                raise
         return self._checked[1]
 
     def _check_anew(self) -> OnError:
@@ -313,7 +317,11 @@ class Node(BaseNode):
 
     def _threaded(self, run: Run) -> bool:
         """Whether a plain exec of this node runs on threads here."""
-        return self.offload or run.offload or self.concurrency > 1 or self._timed()
+        if self.concurrency != 1:
+            self._check()  # it may have been set since, to what cannot be compared
+            if self.concurrency > 1:
+                return True
+        return self.offload or run.offload or self._timed()
 
     def _described(self, run: Run) -> Step:
         """What the engine is to do with each item."""
@@ -363,7 +371,8 @@ class Node(BaseNode):
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives: one item through `exec`."""
         if not self._bare(run) or self._threaded(run):
-            return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
+            keep = self._check().keep
+            return await run_one(self._described(run), prep_res, run, keep=keep)
         # What most steps are: nothing to guard. The meaning of `run_one`, without a slot that nobody asks.
         run.counts.started += 1
         if self._cur_retry:
@@ -502,7 +511,8 @@ class AsyncNode(Node):
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         if not self._bare(run) or self._timed() or not self._plain.isdisjoint(("exec", "exec_fallback")):
-            return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
+            keep = self._check().keep
+            return await run_one(self._described(run), prep_res, run, keep=keep)
         run.counts.started += 1
         try:
             try:

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncflow import (
-    AsyncBatchFlow,
-    AsyncFlow,
-    AsyncParallelBatchFlow,
-    BatchFlow,
-    Flow,
-    Retry,
-)
+from asyncflow import AsyncBatchFlow, AsyncFlow, AsyncParallelBatchFlow, BatchFlow, Flow, Retry
 
 FLOWS = [Flow, BatchFlow, AsyncFlow, AsyncBatchFlow, AsyncParallelBatchFlow]
 

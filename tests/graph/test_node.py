@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from asyncflow import AsyncFlow, AsyncNode, AsyncParallelBatchNode, BaseNode, BatchNode, Flow, Node, run_sync
+from asyncflow import (
+    AsyncBatchNode,
+    AsyncFlow,
+    AsyncNode,
+    AsyncParallelBatchNode,
+    BaseNode,
+    BatchNode,
+    Flow,
+    Node,
+    Retry,
+    run_sync,
+)
 
 
 class Left(Node):
@@ -198,3 +209,74 @@ def test_a_fallback_sees_the_exception_in_hand(step, kind, tells, replaces, sett
         run_sync(type("Replacing", (replaces, step, kind), {})(**settings), {})
     assert isinstance(caught.value.__context__, ValueError)
     assert any("Replacing" in note for note in caught.value.__notes__)
+
+
+# Settings ----------------------------------------------------------------------
+
+BAD = [
+    ({"concurrency": 0}, ValueError, "at least 1"),
+    ({"concurrency": "many"}, TypeError, "whole number"),
+    ({"concurrency": True}, TypeError, "whole number"),
+    ({"concurrency": 2.0}, TypeError, "whole number"),
+    ({"max_retries": 0}, ValueError, "max_retries=1 for a single attempt"),
+    ({"max_retries": -1}, ValueError, "max_retries=1"),
+    ({"max_retries": "3"}, TypeError, "whole number"),
+    ({"wait": -1, "max_retries": 2}, ValueError, "seconds"),
+    ({"wait": "1", "max_retries": 2}, ValueError, "seconds"),
+    ({"retry": 3}, TypeError, "Retry\\(attempts=3"),
+    ({"retry": Retry(), "max_retries": 2}, ValueError, "not both"),
+    ({"timeout": 0}, ValueError, "above 0"),
+    ({"timeout": float("nan")}, ValueError, "above 0"),
+    ({"total_timeout": "5"}, TypeError, "seconds"),
+    ({"on_error": "ignore"}, ValueError, '"continue"'),
+    ({"on_error": 0}, ValueError, '"continue"'),
+    ({"on_error": print}, TypeError, '"continue"'),
+    ({"limits": object()}, ValueError, "concurrency"),
+]
+NODES = [Node, BatchNode, AsyncNode, AsyncBatchNode, AsyncParallelBatchNode]
+
+
+@pytest.mark.parametrize("settings, error, text", BAD, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize("kind", NODES)
+def test_a_wrong_setting_is_refused_when_the_node_is_made(kind, settings, error, text):
+    """Each wrong setting is an error that names the node, the setting, and what it should be."""
+    own = type("Summarise", (kind,), {})
+    with pytest.raises(error, match=text) as caught:
+        own(**settings)
+    said = str(caught.value) + "".join(caught.value.__notes__)
+    assert "Summarise" in said
+    assert all(name in said for name in list(settings)[:1])
+
+
+@pytest.mark.parametrize(
+    "kind, settings, error, text",
+    # One item does not ask how many may be at work, and True is 1.
+    [
+        (kind, *bad)
+        for kind in NODES
+        for bad in BAD
+        if issubclass(kind, BatchNode) and bad[0] != {"concurrency": True} or "concurrency" not in bad[0]
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)[:30]),
+)
+def test_a_wrong_setting_made_later_is_refused_when_the_node_runs(kind, settings, error, text):
+    """As above, for attributes that are set after the node was made."""
+    node = type("Summarise", (kind,), {})()
+    for name, value in settings.items():
+        setattr(node, name, value)
+    with pytest.raises(error, match=text) as caught:
+        run_sync(AsyncFlow(start=node))
+    assert "Summarise" in str(caught.value) + "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    "settings, error, text",
+    # max_retries and wait are arguments with defaults, as in PocketFlow: class attributes do not count.
+    [bad for bad in BAD if "max_retries" not in bad[0]],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("kind", NODES)
+def test_a_wrong_class_attribute_is_refused_when_the_node_is_made(kind, settings, error, text):
+    """As above, for settings written into the class."""
+    with pytest.raises(error, match=text):
+        type("Summarise", (kind,), settings)()
