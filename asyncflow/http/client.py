@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -234,7 +235,8 @@ class HTTPClient:
     async def _exchange(self, call: Call) -> httpx.Response:
         """One request, and the redirects it leads through."""
         timeouts = call.timeouts
-        whole = Whole(self._max_body_size_bytes, timeouts.total)
+        total = timeouts.total if timeouts.total != math.inf else None
+        whole = Whole(self._max_body_size_bytes, total)
         request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
         for _ in range(self._max_redirects + 1):
             self._attempts += 1
@@ -247,6 +249,7 @@ class HTTPClient:
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:
+    response.read()
     return response
 
 

@@ -31,6 +31,7 @@ class Endpoint:
         self._method = method
         self._url = httpx.URL(url)
         self._headers = headers
+        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
 
     @property
     def place(self) -> str:

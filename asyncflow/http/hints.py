@@ -20,7 +20,7 @@ LONGEST = 7 * 86400.0
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", re.ASCII)
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_REQUEST_ID = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+_REQUEST_ID = frozenset({b"x-request-id", b"request-id", b"x-amzn-requestid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,9 @@ def should_retry(headers: httpx.Headers) -> bool | None:
 
 def request_id(headers: httpx.Headers) -> str | None:
     """The provider's name for this request, or None."""
-    for name in _REQUEST_ID:
-        value: str = headers.get(name, "")
-        if value:
-            return value[:200]
+    for name, value in headers.raw:
+        if name.lower() in _REQUEST_ID:
+            return value[:200].decode("latin-1")
     return None
 
 

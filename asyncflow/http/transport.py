@@ -16,10 +16,12 @@ from dataclasses import dataclass
 
 import aiohttp
 import httpx
+from aiohttp.hdrs import CONTENT_ENCODING
 from yarl import URL
 
 from asyncflow.http import proxies
 from asyncflow.http.aiohttp_errors import as_httpx
+from asyncflow.http.messages import BytesResponse
 
 #: `request.extensions[WHOLE]` holds a `Whole`: the answer's body is wanted whole, and has a largest size.
 WHOLE = "asyncflow.whole"
@@ -84,7 +86,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in request.headers.raw
-            if name.lower() not in _WRITTEN_BELOW
+            if name not in _WRITTEN_BELOW and name.lower() not in _WRITTEN_BELOW
         ]
         body = _body(request)
         answer: aiohttp.ClientResponse | None = None
@@ -148,7 +150,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def _timeout(self, request: httpx.Request, whole: Whole | None) -> aiohttp.ClientTimeout:
         asked = request.extensions.get("timeout") or {}
-        key = (whole.total if whole is not None else None, asked.get("connect"), asked.get("read"))
+        total, read = None if whole is None else whole.total, asked.get("read")
+        if total is not None and read is not None and read >= total:
+            read = None  # it could never end anything first, and each timer costs
+        key = (total, asked.get("connect"), read)
         known = self._timeouts.get(key)
         if known is None:
             if len(self._timeouts) > 100:
@@ -195,15 +200,13 @@ def _response(
     stream: httpx.AsyncByteStream | None = None,
 ) -> httpx.Response:
     raw = answer.raw_headers
-    if "Content-Encoding" in answer.headers:  # aiohttp has decompressed the body already
+    if CONTENT_ENCODING in answer.headers:  # aiohttp has decompressed the body already
         raw = tuple(pair for pair in raw if pair[0].lower() not in (b"content-encoding", b"content-length"))
+    reason = (answer.reason or "").encode("latin-1", "replace")
+    if content is not None:
+        return BytesResponse(answer.status, raw, content, request, reason)
     return httpx.Response(
-        answer.status,
-        headers=raw,
-        content=content,
-        stream=stream,
-        request=request,
-        extensions={"reason_phrase": (answer.reason or "").encode("latin-1", "replace")},
+        answer.status, headers=raw, stream=stream, request=request, extensions={"reason_phrase": reason}
     )
 
 

@@ -11,6 +11,7 @@ import httpx
 
 from asyncflow.http import failures
 from asyncflow.http.body import read_whole
+from asyncflow.http.messages import BytesRequest
 from asyncflow.http.slots import SlotTransport
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import WHOLE, AiohttpTransport, Whole, aiohttp_serves
@@ -60,6 +61,8 @@ class Wire:
             return self._client.build_request(
                 method, url, headers=headers, content=content, extensions=extensions
             )
+        if isinstance(self._route(), AiohttpTransport):
+            return BytesRequest(method, url, headers, content or b"", extensions)
         return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
 
     async def send(self, request: httpx.Request, timeouts: Timeouts) -> httpx.Response:
@@ -69,9 +72,7 @@ class Wire:
             HTTPError: If there was no answer, with its own class for each way to have none.
         """
         try:
-            transport = self._transport
-            if transport is None and self._client is None:
-                transport = self._transport = self._best()
+            transport = self._route()
             if isinstance(transport, AiohttpTransport):
                 return await transport.handle_async_request(request)  # keeps the total by itself
             whole: Whole | None = request.extensions.get(WHOLE)
@@ -99,9 +100,12 @@ class Wire:
         if transport is not None and transport is not self._given:
             await transport.aclose()
 
-    def _best(self) -> httpx.AsyncBaseTransport:
-        kind = AiohttpTransport if aiohttp_serves() else SlotTransport
-        return kind(tls=self._tls, trust_env=self._trust_env)
+    def _route(self) -> httpx.AsyncBaseTransport | None:
+        """The transport, made when first needed, or None where a user's client sends."""
+        if self._transport is None and self._client is None:
+            kind = AiohttpTransport if aiohttp_serves() else SlotTransport
+            self._transport = kind(tls=self._tls, trust_env=self._trust_env)
+        return self._transport
 
     def __repr__(self) -> str:
         return f"<Wire over {self._client or self._transport or 'nothing yet'!r}>"

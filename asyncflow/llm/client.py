@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import uuid
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -102,6 +103,8 @@ class LLMClient:
             headers={"content-type": "application/json", **self._provider.headers((key or "").strip())},
         )
         self._usage = Usage()
+        self._name = f"asyncflow-{secrets.token_hex(16)}"
+        self._numbers = itertools.count(1)
 
     async def complete(
         self,
@@ -172,15 +175,15 @@ class LLMClient:
         body = self._provider.body(ask, self.base_url)
         return await self._complete.send(
             body,
-            headers={"idempotency-key": f"asyncflow-{uuid.uuid4().hex}"},  # one per call, not per attempt
+            headers={"idempotency-key": f"{self._name}-{next(self._numbers)}"},  # per call, not per attempt
             read=self._read,
             used=_tokens,
         )
 
     def _read(self, answer: Any, request_id: str | None) -> Completion:
-        completion = self._provider.completion(answer)
+        completion = self._provider.completion(answer, request_id)
         self._usage += completion.usage
-        return completion if request_id is None else replace(completion, request_id=request_id)
+        return completion
 
 
 def _tokens(completion: Completion) -> int:

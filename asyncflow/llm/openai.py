@@ -51,7 +51,7 @@ class OpenAI:
             body.update(ask.extra)
         return body
 
-    def completion(self, answer: Any) -> Completion:
+    def completion(self, answer: Any, request_id: str | None = None) -> Completion:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
@@ -78,6 +78,7 @@ class OpenAI:
             finish_reason=str(finish_reason),
             tool_calls=tool_calls,
             model=str(answer.get("model") or ""),
+            request_id=request_id,
             raw=answer,
         )
 

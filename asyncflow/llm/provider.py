@@ -31,7 +31,7 @@ class Provider(Protocol):
     def body(self, ask: Ask, base_url: str) -> dict[str, Any]:
         """The request's JSON."""
 
-    def completion(self, answer: Any) -> Completion:
+    def completion(self, answer: Any, request_id: str | None = None) -> Completion:
         """The answer's JSON as a `Completion`.
 
         Raises:
