@@ -7,10 +7,13 @@ import asyncio
 import aiohttp
 import httpx
 
+from asyncflow.http.upload import WriteStalledError
+
 #: First match wins, so narrower classes stand above wider ones.
 _TABLE: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
+    (WriteStalledError, httpx.WriteTimeout),
     (asyncio.TimeoutError, httpx.TimeoutException),  # the total; httpx has no class of its own for it
     (aiohttp.ClientHttpProxyError, httpx.ProxyError),
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError),

@@ -22,6 +22,7 @@ from yarl import URL
 from asyncflow.http import proxies
 from asyncflow.http.aiohttp_errors import as_httpx
 from asyncflow.http.messages import BytesResponse
+from asyncflow.http.upload import PIECE_BYTES, Upload
 
 #: `request.extensions[WHOLE]` holds a `Whole`: the answer's body is wanted whole, and has a largest size.
 WHOLE = "asyncflow.whole"
@@ -158,8 +159,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if known is None:
             if len(self._timeouts) > 100:
                 self._timeouts.clear()
-            # ceil_threshold: aiohttp rounds longer waits up to whole seconds, which then share one timer.
-            known = aiohttp.ClientTimeout(total=key[0], sock_connect=key[1], sock_read=key[2])
+            # `connect`, not `sock_connect`: the name lookup counts too.
+            known = aiohttp.ClientTimeout(total=key[0], connect=key[1], sock_read=key[2])
             self._timeouts[key] = known
         return known
 
@@ -182,9 +183,12 @@ class _Stream(httpx.AsyncByteStream):
         self._answer.close()
 
 
-def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None:
+def _body(request: httpx.Request) -> bytes | Upload | AsyncIterator[bytes] | None:
     try:
-        return request.content or None
+        content = request.content
+        if len(content) <= PIECE_BYTES:
+            return content or None
+        return Upload(content, (request.extensions.get("timeout") or {}).get("write"))
     except httpx.RequestNotRead:
         stream = request.stream
         if not isinstance(stream, httpx.AsyncByteStream):

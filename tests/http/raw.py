@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def raw_server(script: Script) -> AsyncIterator[RawServer]:
+async def raw_server(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
     server = RawServer(script)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -80,7 +81,7 @@ async def raw_server(script: Script) -> AsyncIterator[RawServer]:
         server.connections += 1
         try:
             await script(Conversation(reader, writer, server, server.connections))
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             tasks.discard(task)
@@ -88,7 +89,7 @@ async def raw_server(script: Script) -> AsyncIterator[RawServer]:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2048)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2048, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
