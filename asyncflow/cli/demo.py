@@ -161,7 +161,8 @@ def _report(figures: dict[str, Any], evaluations: list[Any], plan: _Plan, consol
     summary = figures["screening"]
     console.print(
         f"\nRésumés: {summary['judged']} judged in {summary['seconds']:.2f} s, "
-        f"{len(summary['qualified'])} qualify ({summary['share']:.0%}): {', '.join(summary['qualified']) or 'nobody'}",
+        f"{len(summary['qualified'])} qualify ({summary['share']:.0%}): "
+        f"{', '.join(summary['qualified']) or 'nobody'}",
         markup=False,
     )
     for outcome in evaluations:
