@@ -132,7 +132,8 @@ async def amap(
     listeners = check_observers(observers)
     host = running_host()
     async with opened(host, step.name, observers=listeners) as run:
-        return await collect(step, items, run, concurrency=concurrency, on_error=policy)
+        place = run.at(step.name) if run.tell is not None else run
+        return await collect(step, items, place, concurrency=concurrency, on_error=policy)
 
 
 def stream(
@@ -186,6 +187,8 @@ def stream(
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
         source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
+        if run.tell is not None:
+            run = run.at(step.name)
         return Pool(
             step, source, run, concurrency=concurrency, on_error=policy, deliver=deliver, window=window
         )
