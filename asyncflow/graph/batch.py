@@ -10,7 +10,8 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any
 
 from asyncflow.engine.context import Run
-from asyncflow.engine.items import OnError, Pool, collect
+from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step
@@ -51,8 +52,6 @@ class BatchNode(Node):
             )
         refuse_waiting_source(self, items, run)
         policy, step = self._check(), self._described(run)
-        if run.tell is not None:
-            run = run.at(step.name)
         receive = self._receiver(run)
         if receive is None:
             return await collect(step, items, run, concurrency=self.concurrency, on_error=policy)

@@ -1,0 +1,86 @@
+"""One address that takes JSON and gives JSON, with what all its calls share prepared beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from asyncflow.http import failures, hints
+from asyncflow.http.body import encode_json
+from asyncflow.http.call import Call
+
+if TYPE_CHECKING:
+    from asyncflow.http.client import HTTPClient  # which makes endpoints, so it is above
+
+T = TypeVar("T")
+
+
+class UnusableAnswerError(ValueError):
+    """What `read` raises where the JSON is not the answer it should be; becomes a `BadAnswerError`."""
+
+
+class Endpoint:
+    """What `HTTPClient.endpoint` returns."""
+
+    __slots__ = ("_client", "_headers", "_method", "_url")
+
+    def __init__(self, client: HTTPClient, method: str, url: str, headers: httpx.Headers) -> None:
+        self._client = client
+        self._method = method
+        self._url = httpx.URL(url)
+        self._headers = headers
+        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
+
+    @property
+    def place(self) -> str:
+        """The address without credentials."""
+        return failures.plain_url(self._url)
+
+    async def send(
+        self,
+        body: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        read: Callable[[Any, str | None], T],
+        used: Callable[[T], int] | None = None,
+    ) -> T:
+        """One call, repeated as the client's rules say; it may arrive twice.
+
+        Args:
+            body: Sent as JSON.
+            headers: For this call, besides the prepared ones.
+            read: Takes the answer's JSON and its request id, gives the result. An `UnusableAnswerError`
+                from it counts as a bad answer, which is asked for again.
+            used: Takes the result, gives the tokens it really cost, for the lane.
+
+        Raises:
+            HTTPError: Of the class that says what happened.
+        """
+        content = encode_json(body)
+        all_headers = self._headers
+        if headers:
+            all_headers = all_headers.copy()
+            all_headers.update(headers)
+
+        def read_response(response: httpx.Response) -> T:
+            answer = failures.json_of(response)
+            if isinstance(answer, dict) and answer.get("error"):
+                raise failures.reported(response, answer["error"])
+            try:
+                return read(answer, hints.request_id(response.headers))
+            except UnusableAnswerError as exc:
+                raise failures.bad_answer(response, str(exc)) from None
+
+        call = Call(
+            self._method,
+            self._url,
+            all_headers,
+            content,
+            self._client.timeouts,
+            repeatable=True,
+            tokens=len(content) // 4,
+            used=used,
+        )
+        return await self._client.call(call, read_response)
