@@ -58,6 +58,8 @@ class BaseNode:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith("asyncflow."):
+            _refuse_taken_names(cls)
         own = ("__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__")
         cls._plain_copy = not any(
             name in kind.__dict__ for kind in cls.__mro__ if kind is not object for name in own
@@ -364,7 +366,11 @@ class Node(BaseNode):
             return plain(self, self.post(shared, prep_res, exec_res))
         began = host.now()
         prep_res = plain(self, self.prep(shared))
-        exec_res = await self._exec_in_place(shared, prep_res, run)
+        if run.cap is not None and not run.cap.acquire_nowait():
+            queued = host.now()
+            await run.cap.acquire()
+            began += host.now() - queued  # others ran meanwhile
+        exec_res = self._exec_in_place(shared, prep_res, run)
         action = plain(self, self.post(shared, prep_res, exec_res))
         if (held := host.now() - began) > run.counts.loop_lag:
             self._loop_held(held, run)
@@ -405,21 +411,18 @@ class Node(BaseNode):
             and self.limits is None
         )
 
-    async def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
+    def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """A plain exec on the event loop's thread: nothing else runs until it is done.
 
-        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included;
-        only a slot under the run's cap is waited for, before it starts.
+        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included.
+        It has a slot under the run's cap, if there is one, and gives it back.
         """
         host = BlockingHost()
-        inside = run.on(host)
-        if run.cap is None:
-            return drive(host, self._exec(shared, prep_res, inside))
-        await run.cap.acquire()
         try:
-            return drive(host, self._exec(shared, prep_res, inside))
+            return drive(host, self._exec(shared, prep_res, run.on(host)))
         finally:
-            run.cap.release()
+            if run.cap is not None:
+                run.cap.release()
 
     def _loop_held(self, held: float, run: Run) -> None:
         run.counts.loop_lag = held
@@ -550,6 +553,28 @@ class AsyncNode(Node):
             fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
         call = self.exec_async if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
+
+
+def _refuse_taken_names(cls: type[BaseNode]) -> None:
+    """Refuse a class that would replace what the engine calls by chance or by knowledge of PocketFlow."""
+    taken = {
+        name
+        for kind in cls.__mro__
+        if kind.__module__.startswith("asyncflow.graph.")
+        for name in kind.__dict__
+        if name.startswith("_") and not name.startswith("__")
+    }
+    for name in cls.__dict__:
+        if name in taken:
+            raise TypeError(
+                f"{cls.__name__} defines {name}, which asyncflow uses itself; call it something else"
+            )
+        if name in ("_run", "_run_async", "_orch", "_orch_async"):
+            warnings.warn(
+                f"{cls.__name__} defines {name}, which PocketFlow calls and asyncflow does not: it does not "
+                "change how the node runs",
+                stacklevel=outside(),
+            )
 
 
 def _written_plainly(cls: type, part: str) -> bool:
