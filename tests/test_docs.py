@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.M | re.S)
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """Nothing but this machine can be reached, no key is set, and files land in a folder of the test's own."""
+    """Nothing but this machine can be reached, no key is set; files land in a folder of the test's."""
     connect = socket.socket.connect
 
     def local(self, address):
