@@ -328,7 +328,9 @@ class Node(BaseNode):
     def _described(self, run: Run) -> Step:
         """What the engine is to do with each item."""
         mode = Mode.THREAD if self._threaded(run) else Mode.INLINE
-        return self._build_step(self.exec, mode, self._fall_back, mode)
+        # The default only raises. On threads it would queue behind the very job that a timeout gave up.
+        own = type(self).exec_fallback is not Node.exec_fallback or "exec_fallback" in self.__dict__
+        return self._build_step(self.exec, mode, self._fall_back if own else None, mode)
 
     def _fall_back(self, prep_res: Any, exc: Exception) -> Any:
         """`exec_fallback`, with `exc` as the exception in hand: `traceback.format_exc()` there shows it."""
