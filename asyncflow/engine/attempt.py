@@ -109,7 +109,7 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     Raises:
         What the last attempt raised, or the fallback.
     """
-    counts, place = run.counts, run.place(step.key, step.result_type)
+    counts, place = run.counts, run.place(step.key, step.call)
     counts.started += 1
     if place is None:
         outcome = await _outcome_of(step, item, run)

@@ -7,10 +7,11 @@ its cap and its observers, and counts as waiting.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.tasks import Host
@@ -76,6 +77,37 @@ class _Ticket:
     def __init__(self, grant: Callable[[], None]) -> None:
         self.grant = grant
         self.granted = False
+
+
+class Pulse:
+    """How long the event loop has been held: whoever finds it too long lets others run.
+
+    All workers of a run share one, so that they hold the loop for this long together, not each. Where calls
+    suspend by themselves, that costs one needless turn in every `PATIENCE` seconds.
+
+    Attributes:
+        rest: When to let others run.
+    """
+
+    PATIENCE = 0.01
+
+    __slots__ = ("_asked", "_host", "rest")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._asked = False
+        self.rest = math.inf if host.blocking else host.now() + self.PATIENCE
+
+    async def let_others_run(self) -> None:
+        """One turn of the loop; until it comes, nobody goes on for long."""
+        if not self._asked:
+            self._asked = True
+            self._host.call_soon(self._turned)
+        await self._host.let_others_run()
+
+    def _turned(self) -> None:
+        self._asked = False
+        self.rest = self._host.now() + self.PATIENCE
 
 
 class Counted(Protocol):
@@ -155,7 +187,19 @@ class Run:
         offload: Whether everything plain beneath runs on threads.
     """
 
-    __slots__ = ("cap", "counts", "host", "journal", "offload", "path", "places", "tell", "trail", "visit")
+    __slots__ = (
+        "cap",
+        "counts",
+        "host",
+        "journal",
+        "offload",
+        "path",
+        "places",
+        "pulse",
+        "tell",
+        "trail",
+        "visit",
+    )
 
     def __init__(
         self,
@@ -168,6 +212,7 @@ class Run:
         trail: tuple[str, ...] = (),
         offload: bool = False,
         counts: Counts | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.host = host
         self.cap = cap
@@ -178,6 +223,7 @@ class Run:
         self.visit = 0
         self.places: list[Place] = []
         self.offload = offload
+        self.pulse = pulse if pulse is not None else Pulse(host)
         self.counts = counts if counts is not None else Counts(host.now)
 
     def inside(self, name: str, visit: int = 0) -> Run:
@@ -214,11 +260,12 @@ class Run:
         run.offload = True
         return run
 
-    def place(self, key: Callable[[Any], Any] | None, result_type: Any) -> Place | None:
-        """Where the node that runs here keeps its results, if anything remembers them."""
+    def place(self, key: Callable[[Any], Any] | None, function: Callable[..., Any]) -> Place | None:
+        """Where the node that runs here keeps what `function` returns, if anything remembers it."""
         if self.journal is None:
             return None
-        place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=result_type)
+        declared = declared_result(function)
+        place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=declared)
         self.places.append(place)
         return place
 
@@ -236,9 +283,20 @@ class Run:
             trail=self.trail,
             offload=self.offload,
             counts=self.counts,
+            pulse=self.pulse if host is self.host else None,
         )
         run.visit, run.places = self.visit, self.places
         return run
+
+
+def declared_result(function: Callable[..., Any]) -> Any:
+    """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
+    if "return" not in getattr(function, "__annotations__", {}):
+        return None
+    try:
+        return get_type_hints(function).get("return")
+    except Exception:  # a name in an annotation may not be there at run time
+        return None
 
 
 def surrounding(host: Host) -> Run | None:

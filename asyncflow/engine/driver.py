@@ -175,6 +175,9 @@ class BlockingHost:
     def cancelled(self, exc: BaseException) -> bool:
         return isinstance(exc, CancelledError) and self.current.cancelling() > 0
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._inbox.put(callback)
+
     async def let_others_run(self) -> None:
         return
 

@@ -37,9 +37,6 @@ from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
 
-#: Seconds after which a worker whose calls never suspend lets others run.
-_PATIENCE = 0.005
-
 
 class Pool:
     """See the module.
@@ -93,7 +90,7 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
-        self._ledger = run.place(step.key, step.result_type) if step.exec else None
+        self._ledger = run.place(step.key, step.call) if step.exec else None
         self._uncommitted = 0
         self._most_uncommitted = max(64, concurrency)
         self._give_up: Callable[[], None] | None = None
@@ -217,7 +214,7 @@ class Pool:
         call, take, now, ledger = step.call, self.source.next, place.host.now, self._ledger
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
         plain = ledger is None and place.tell is None
-        rest = math.inf if place.host.blocking or step.atomic else now() + _PATIENCE
+        pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
         changed = False
         slot = Slot(place, step, self._deadlines, self._threads, self)
         current.set(slot)
@@ -233,6 +230,9 @@ class Pool:
                     index, item, slot.attempt = parked.index, parked.item, parked.attempt
                     slot.total_deadline, slot.key = parked.total_deadline, parked.key
                 else:
+                    if patient and now() >= pulse.rest:
+                        await pulse.let_others_run()
+                        continue
                     try:
                         item = take()  # type: ignore[misc]  # None only on a detour
                     except StopIteration:
@@ -266,14 +266,11 @@ class Pool:
                         results[index] = value
                     else:
                         self._end(slot, Ok(value, index, None, item, slot.attempt))
-                # Leave no traces, and the loop to others.
+                # Leave no traces.
                 try:
                     changed = copy_context() != before
                 except Exception:  # the values in it may not be comparable
                     changed = True
-                if now() >= rest:
-                    await place.host.let_others_run()
-                    rest = now() + _PATIENCE
         except BaseException as exc:
             # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
             self.stop(exc)
@@ -413,8 +410,6 @@ class Pool:
             if kept is not None:
                 self.recalled += 1
                 self._show(replace(kept, index=slot.index, item=slot.item))
-                if slot.index % 64 == 0:  # reading back may never suspend
-                    await self.place.host.let_others_run()
                 return True
         ledger.begin(slot.key)
         return False

@@ -42,6 +42,9 @@ class AsyncioHost:
         task = asyncio.current_task(self.loop)
         return isinstance(exc, CancelledError) and task is not None and task.cancelling() > 0
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon(callback)
+
     async def let_others_run(self) -> None:
         await asyncio.sleep(0)
 

@@ -45,6 +45,9 @@ class TrioHost:
     def cancelled(self, exc: BaseException) -> bool:
         return isinstance(exc, trio.Cancelled)
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._token.run_sync_soon(callback)
+
     async def let_others_run(self) -> None:
         await trio.lowlevel.checkpoint()
 

@@ -88,6 +88,9 @@ class Host(Protocol):
     def cancelled(self, exc: BaseException) -> bool:
         """Whether `exc`, just caught, is a cancellation of the calling task, not an exec's own doing."""
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` in the next turn of the loop."""
+
     async def let_others_run(self) -> None: ...
     async def outlast(self, waker: Waker) -> None:
         """Wait although cancelled, for work that cannot be stopped."""

@@ -13,7 +13,7 @@ import warnings
 from asyncio import CancelledError
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 from weakref import ref
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
@@ -353,7 +353,6 @@ class Node(BaseNode):
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
             key=getattr(self, "key", None),
-            result_type=declared_result(call),
         )
 
     async def _step(self, shared: Any, run: Run) -> Any:
@@ -581,16 +580,6 @@ def plain(node: BaseNode, value: Any) -> Any:
     if type(value) is CoroutineType:
         refuse_coroutine(value, label(node))
     return value
-
-
-def declared_result(function: Callable[..., Any]) -> Any:
-    """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
-    if "return" not in getattr(function, "__annotations__", {}):
-        return None
-    try:
-        return get_type_hints(function).get("return")
-    except Exception:  # a name in an annotation may not be there at run time
-        return None
 
 
 def step_copy(node: BaseNode) -> BaseNode:
