@@ -247,28 +247,33 @@ class AsyncioHost:
 
 
 class AsyncioWaker:
-    __slots__ = ("_future",)
+    __slots__ = ("_future", "_set")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._future = loop.create_future()
+        self._set = False
 
     def set(self) -> None:
+        self._set = True  # kept apart: cancelling a wait cancels its future, and another wait may follow
         if not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
-        if self._future.cancelled():  # a wait before this one was cancelled
+        if self._set:
+            return
+        if self._future.cancelled():
             self._future = self._future.get_loop().create_future()
         await self._future
 
 
 class AsyncioCrew:
-    __slots__ = ("_done", "_loop", "_tasks")
+    __slots__ = ("_cancelled", "_done", "_loop", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: asyncio.Future[None] | None = None
+        self._cancelled = False
 
     def start(self, function: Start, *args: Any, context: Context) -> None:
         self._tasks.add(self._loop.create_task(function(*args), context=context))
@@ -278,6 +283,9 @@ class AsyncioCrew:
         self._ended(asyncio.current_task(self._loop))
 
     def cancel(self) -> None:
+        if self._cancelled:  # once: the children's own cleanup may still await
+            return
+        self._cancelled = True
         for task in tuple(self._tasks):
             task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
             task.cancel()
@@ -301,8 +309,7 @@ class AsyncioCrew:
             try:
                 await self._done
             except CancelledError as signal:
-                if cancelled is None:  # once: the children's own cleanup may still await
-                    self.cancel()
+                self.cancel()
                 cancelled = signal
         if cancelled is not None:
             raise cancelled
