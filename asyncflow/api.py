@@ -17,13 +17,14 @@ from asyncflow.engine.checks import (
 )
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
-from asyncflow.engine.items import OnError, Pool, collect
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.items import Pool, collect
 from asyncflow.engine.observers import Observer, check_observers
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.own_loop import run_to_end
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
-from asyncflow.engine.tasks import running_host
 from asyncflow.events import Statistics
 from asyncflow.graph.node import BaseNode, label
 from asyncflow.policy.retry import Retry

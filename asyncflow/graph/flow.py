@@ -14,7 +14,8 @@ from typing import Any
 from asyncflow.engine.checks import check_concurrency, refuse
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import describe
-from asyncflow.engine.items import OnError, collect
+from asyncflow.engine.items import collect
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
 from asyncflow.errors import ActionError, MissingStartError, StepLimitError
 from asyncflow.graph.node import AsyncNode, BaseNode, label, outside, plain, set_given, step_copy

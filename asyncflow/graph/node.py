@@ -22,9 +22,9 @@ from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.driver import BlockingHost, drive
 from asyncflow.engine.failure import add_note, cancelled_error, explain
-from asyncflow.engine.items import RAISE, OnError
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.step import ONCE, Mode, Step
-from asyncflow.engine.tasks import running_host
 from asyncflow.events import LoopHeld
 from asyncflow.policy.retry import Retry
 from asyncflow.waiting import current
