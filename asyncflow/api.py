@@ -133,8 +133,7 @@ async def amap(
     listeners = check_observers(observers)
     host = running_host()
     async with opened(host, step.name, observers=listeners) as run:
-        place = run.at(step.name) if run.tell is not None else run
-        return await collect(step, items, place, concurrency=concurrency, on_error=policy)
+        return await collect(step, items, run.inside(step.name), concurrency=concurrency, on_error=policy)
 
 
 def stream(
@@ -188,10 +187,14 @@ def stream(
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
         source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
-        if run.tell is not None:
-            run = run.at(step.name)
         return Pool(
-            step, source, run, concurrency=concurrency, on_error=policy, deliver=deliver, window=window
+            step,
+            source,
+            run.inside(step.name),
+            concurrency=concurrency,
+            on_error=policy,
+            deliver=deliver,
+            window=window,
         )
 
     return Stream(
@@ -300,7 +303,7 @@ async def run(
     listeners = check_observers(observers)
     shared = {} if shared is None else shared
     async with opened(running_host(), label(flow), concurrency=concurrency, observers=listeners) as place:
-        action = await flow._step(shared, place)
+        action = await flow._step(shared, place.inside(label(flow)))
         statistics = place.counts.statistics()
     return RunResult(action, shared, None, statistics)
 

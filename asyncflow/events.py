@@ -25,6 +25,7 @@ class Statistics:
         in_flight: Held by a worker now.
         waiting: Of those in flight, how many only wait (see `waiting`).
         parked: Between two attempts.
+        recalled: Of those that ended, how many an earlier process had done: their results were read back.
         retries: Attempts beyond the first, of all items.
         steps: Steps that flows have taken.
         seconds: Time since the start.
@@ -39,6 +40,7 @@ class Statistics:
     in_flight: int = 0
     waiting: int = 0
     parked: int = 0
+    recalled: int = 0
     retries: int = 0
     steps: int = 0
     seconds: float = 0.0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import CoroutineType
 from typing import Any, NoReturn
 
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.journal import Place
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import sleep
@@ -107,50 +109,82 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     Raises:
         What the last attempt raised, or the fallback.
     """
+    counts, place = run.counts, run.place(step.key, step.result_type)
+    counts.started += 1
+    if place is None:
+        outcome = await _outcome_of(step, item, run)
+    else:
+        outcome = await _remembered(place, step, item, run)
     if run.tell is not None:
-        run = run.at(step.name)
+        run.tell(ItemFinished(run.path, run.host.now(), outcome))
+    if isinstance(outcome, Ok):
+        counts.succeeded += 1
+        return outcome.value
+    counts.failed += 1
+    if keep:
+        release_frames(outcome.error)
+        return outcome
+    explain(outcome.error, step.name, outcome.attempts)
+    raise outcome.error
+
+
+async def _remembered(place: Place, step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+    """The outcome of one item that an earlier process committed, or one that is committed now."""
+    key = place.key_of_single(item)
+    kept = await place.recall(key) if place.has_records else None
+    if kept is not None:
+        run.counts.recalled += 1
+        return replace(kept, item=item)
+    place.begin(key)
+    outcome = await _outcome_of(step, item, run)
+    waker = run.host.waker()
+    refusals: list[BaseException | None] = []
+
+    def committed(error: BaseException | None) -> None:
+        refusals.append(error)
+        waker.set()
+
+    try:
+        place.commit(key, outcome, committed)
+    except Exception as exc:  # the value cannot be stored: that is what became of the item
+        outcome = Failed(exc, 0, None, item, outcome.attempts)
+        place.commit(key, outcome, committed)
+    await run.host.outlast(waker)
+    if (refusal := refusals[0]) is not None:
+        raise refusal
+    return outcome
+
+
+async def _outcome_of(step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+    """Attempt after attempt, until one item has its outcome. Raises only what is not the item's own."""
     slots: set[Slot] = set()
     deadlines = Deadlines(run.host, slots) if step.timed else None
     slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
     slot.item = item
     slots.add(slot)
-    run.counts.started += 1
     token = current.set(slot)
     try:
         while True:
             try:
-                value = await attempt(slot, item)
-                break
+                return Ok(await attempt(slot, item), 0, None, item, slot.attempt)
             except BaseException as exc:
                 error = own_error(slot, exc)
                 if error is None:
                     raise
                 wait = wait_after(slot, error)
             if wait is None:
-                value = await fall_back(slot, error)
-                break
+                return Ok(await fall_back(slot, error), 0, None, item, slot.attempt)
             retrying(slot, error, wait)
             run.counts.retries += 1
             if wait > 0:
                 await sleep(run.host, wait)
             slot.attempt += 1
     except Exception as exc:
-        run.counts.failed += 1
-        outcome = failed_outcome(exc, slot)
-        finished(slot, outcome)
-        if keep:
-            release_frames(exc)
-            return outcome
-        explain(exc, step.name, slot.attempt)
-        raise
+        return failed_outcome(exc, slot)
     finally:
         current.reset(token)
         if deadlines is not None:
             deadlines.close()
-    run.counts.succeeded += 1
-    if run.tell is not None:
-        finished(slot, Ok(value, 0, None, item, slot.attempt))
-    return value
 
 
 def wait_after(slot: Slot, error: Exception) -> float | None:
@@ -197,9 +231,3 @@ def retrying(slot: Slot, error: Exception, wait: float) -> None:
     run = slot.run
     if run.tell is not None:
         run.tell(ItemRetrying(run.path, run.host.now(), slot.index, slot.attempt, wait, error))
-
-
-def finished(slot: Slot, outcome: Ok[Any] | Failed) -> None:
-    run = slot.run
-    if run.tell is not None:
-        run.tell(ItemFinished(run.path, run.host.now(), outcome))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
+from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
 from asyncflow.waiting import current, waiting
@@ -84,6 +85,7 @@ class Counted(Protocol):
     succeeded: int
     failed: int
     skipped: int
+    recalled: int
     retries: int
     waiting: int
 
@@ -100,7 +102,7 @@ class Counts:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.started = self.succeeded = self.failed = self.skipped = self.retries = self.steps = 0
-        self.cancelled = 0
+        self.cancelled = self.recalled = 0
         self.loop_lag = 0.0
         self.pools: set[Counted] = set()
         self._now = now
@@ -114,6 +116,7 @@ class Counts:
         self.failed += pool.failed
         self.skipped += pool.skipped
         self.cancelled += pool.cancelled
+        self.recalled += pool.recalled
         self.retries += pool.retries
 
     def statistics(self) -> Statistics:
@@ -128,6 +131,7 @@ class Counts:
             in_flight=sum(pool.in_flight for pool in pools),
             waiting=sum(pool.waiting for pool in pools),
             parked=sum(pool.parked for pool in pools),
+            recalled=self.recalled + sum(pool.recalled for pool in pools),
             retries=self.retries + sum(pool.retries for pool in pools),
             steps=self.steps,
             seconds=self._now() - self._began,
@@ -142,11 +146,16 @@ class Run:
         host: What it runs on.
         cap: The run-wide bound on running `exec`s, or None.
         tell: Where events go, or None when nobody listens: the one test that the hot path makes.
-        path: Names from the outermost flow to here; kept up to date only when somebody listens.
+        journal: What remembers results across processes, or None.
+        path: Names from the outermost flow to here. Kept up to date only while somebody listens or
+            remembers, and so are `trail` and `visit`.
+        trail: As `path`, and by which way: visits and parameters of batch-flow runs. It names a place in
+            the journal.
+        visit: How often this node was reached before in the same run of its flow.
         offload: Whether everything plain beneath runs on threads.
     """
 
-    __slots__ = ("cap", "counts", "host", "offload", "path", "tell")
+    __slots__ = ("cap", "counts", "host", "journal", "offload", "path", "places", "tell", "trail", "visit")
 
     def __init__(
         self,
@@ -154,39 +163,82 @@ class Run:
         *,
         cap: Cap | None = None,
         tell: Callable[[Event], None] | None = None,
+        journal: Journal | None = None,
         path: tuple[str, ...] = (),
+        trail: tuple[str, ...] = (),
         offload: bool = False,
         counts: Counts | None = None,
     ) -> None:
         self.host = host
         self.cap = cap
         self.tell = tell
+        self.journal = journal
         self.path = path
+        self.trail = trail
+        self.visit = 0
+        self.places: list[Place] = []
         self.offload = offload
         self.counts = counts if counts is not None else Counts(host.now)
 
-    def at(self, name: str) -> Run:
+    def inside(self, name: str, visit: int = 0) -> Run:
         """The same run, one name further down."""
-        return Run(
-            self.host,
-            cap=self.cap,
-            tell=self.tell,
-            path=(*self.path, name),
-            offload=self.offload,
-            counts=self.counts,
-        )
+        if self.tell is None and self.journal is None:
+            return self
+        run = self._like(self.host)
+        run.path = (*self.path, name)
+        run.trail = (*self._way, name)
+        run.visit = visit
+        run.places = []
+        return run
+
+    def branch(self, parameters: str) -> Run:
+        """The same place, for one run of a batch flow."""
+        if self.journal is None:
+            return self
+        run = self._like(self.host)
+        run.trail = (*self._way, parameters)
+        run.visit = 0
+        return run
 
     def on(self, host: Host) -> Run:
         """The same run, driven in place by another host, which has no slots to wait for."""
-        return Run(host, tell=self.tell, path=self.path, offload=self.offload, counts=self.counts)
+        run = self._like(host)
+        run.cap = None
+        return run
 
     def offloaded(self) -> Run:
         """The same run, with everything plain beneath on threads."""
         if self.offload:
             return self
-        inner = self.at("")
-        inner.path, inner.offload = self.path, True
-        return inner
+        run = self._like(self.host)
+        run.offload = True
+        return run
+
+    def place(self, key: Callable[[Any], Any] | None, result_type: Any) -> Place | None:
+        """Where the node that runs here keeps its results, if anything remembers them."""
+        if self.journal is None:
+            return None
+        place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=result_type)
+        self.places.append(place)
+        return place
+
+    @property
+    def _way(self) -> tuple[str, ...]:
+        return (*self.trail, f"visit {self.visit}") if self.visit else self.trail
+
+    def _like(self, host: Host) -> Run:
+        run = Run(
+            host,
+            cap=self.cap,
+            tell=self.tell,
+            journal=self.journal,
+            path=self.path,
+            trail=self.trail,
+            offload=self.offload,
+            counts=self.counts,
+        )
+        run.visit, run.places = self.visit, self.places
+        return run
 
 
 def surrounding(host: Host) -> Run | None:

@@ -16,12 +16,15 @@ import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from dataclasses import replace
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from asyncflow.engine.attempt import attempt, fall_back, finished, refuse_coroutine, retrying, wait_after
+from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.journal import GRACE, Place
 from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.parking import Parked, Parking
 from asyncflow.engine.slot import Deadlines, Slot
@@ -29,7 +32,7 @@ from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import Crew, LoneCrew, Waker
 from asyncflow.errors import TooManyFailuresError
-from asyncflow.events import NodeFinished, NodeStarted, Statistics
+from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
 from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
@@ -74,6 +77,7 @@ class Pool:
         self.failed = 0
         self.skipped = 0
         self.retries = 0
+        self.recalled = 0
         self.waiting = 0
         self._began = run.host.now()
         self._on_error = on_error
@@ -89,6 +93,11 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
+        self._ledger = run.place(step.key, step.result_type) if step.exec else None
+        self._uncommitted = 0
+        self._most_uncommitted = max(64, concurrency)
+        self._give_up: Callable[[], None] | None = None
+        self._all_committed: Waker | None = None
         self._exhausted = False
         self._ended = False
         self._pulling = False
@@ -130,6 +139,7 @@ class Pool:
             in_flight=self.in_flight,
             waiting=self.waiting,
             parked=self.parked,
+            recalled=self.recalled,
             retries=self.retries,
             seconds=self.place.host.now() - self._began,
         )
@@ -153,8 +163,13 @@ class Pool:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
+            if self._uncommitted:
+                self._all_committed = host.waker()
+                await host.outlast(self._all_committed)
             self._ended = True
             self._parking.close()
+            if self._give_up is not None:
+                self._give_up()
             if self._deadlines is not None:
                 self._deadlines.close()
             if self.step.exec:
@@ -173,8 +188,15 @@ class Pool:
         if self.error is None:
             self.error = error
         self._exhausted = True
+        self._parking.clear()
         self._review()
-        if self._crew is not None:
+        if self._crew is None:
+            return
+        if self._ledger is not None and isinstance(error, Exception):
+            # What is in flight is paid for: it may end, and is committed.
+            self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
+            self._over()
+        else:
             self._crew.cancel()
 
     def received(self) -> None:
@@ -191,9 +213,10 @@ class Pool:
 
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
-        step, place, results, deliver = self.step, self.place, self._results, self._deliver
-        call, take, tell, now = step.call, self.source.next, place.tell, place.host.now
+        step, place, results = self.step, self.place, self._results
+        call, take, now, ledger = step.call, self.source.next, place.host.now, self._ledger
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
+        plain = ledger is None and place.tell is None
         rest = math.inf if place.host.blocking or step.atomic else now() + _PATIENCE
         changed = False
         slot = Slot(place, step, self._deadlines, self._threads, self)
@@ -208,7 +231,7 @@ class Pool:
                     if self._over() or (parked := await self._next()) is None:
                         return
                     index, item, slot.attempt = parked.index, parked.item, parked.attempt
-                    slot.total_deadline = parked.total_deadline
+                    slot.total_deadline, slot.key = parked.total_deadline, parked.key
                 else:
                     try:
                         item = take()  # type: ignore[misc]  # None only on a detour
@@ -226,6 +249,8 @@ class Pool:
                     self._hire(2, self._base)
                 # Run it.
                 slot.index, slot.item = index, item
+                if ledger is not None and slot.attempt == 1 and await self._recalled(ledger, slot):
+                    continue
                 try:
                     if guarded:
                         value = await attempt(slot, item)
@@ -236,13 +261,11 @@ class Pool:
                 except BaseException as exc:
                     await self._attempt_failed(slot, exc)
                 else:
-                    self.succeeded += 1
-                    if results is not None:
+                    if results is not None and plain:
+                        self.succeeded += 1
                         results[index] = value
-                    elif deliver is not None:
-                        deliver(Ok(value, index, None, item, slot.attempt))
-                    if tell is not None:
-                        finished(slot, Ok(value, index, None, item, slot.attempt))
+                    else:
+                        self._end(slot, Ok(value, index, None, item, slot.attempt))
                 # Leave no traces, and the loop to others.
                 try:
                     changed = copy_context() != before
@@ -280,7 +303,11 @@ class Pool:
                 return parked
             if self._over():
                 return None
-            room = self.started < self._until and len(self._parking) < self.concurrency
+            room = (
+                self.started < self._until
+                and len(self._parking) < self.concurrency
+                and self._uncommitted < self._most_uncommitted
+            )
             if self._exhausted or self._pulling or not room:
                 await self._wait()
                 continue
@@ -328,6 +355,7 @@ class Pool:
             or self._exhausted
             or self._parking.due
             or len(self._parking) >= self.concurrency
+            or self._uncommitted >= self._most_uncommitted
         )
 
     # When something fails.
@@ -347,35 +375,73 @@ class Pool:
                 return
             value = await fall_back(slot, error)
         except Exception as final:
-            self._item_failed(slot, final)
+            self._end(slot, failed_outcome(final, slot))
             return
-        self.succeeded += 1
-        outcome = Ok(value, slot.index, None, slot.item, slot.attempt)
-        if self._results is not None:
-            self._results[slot.index] = value
-        elif self._deliver is not None:
-            self._deliver(outcome)
-        finished(slot, outcome)
+        self._end(slot, Ok(value, slot.index, None, slot.item, slot.attempt))
 
-    def _item_failed(self, slot: Slot, error: Exception) -> None:
-        self.failed += 1
-        outcome = failed_outcome(error, slot)
-        finished(slot, outcome)
-        if not self._on_error.keep:
-            explain(error, self.step.name, slot.attempt, slot.index, slot.item)
-            self.stop(error)
+    def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
+        """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
+        if self._ledger is None:
+            self._show(outcome)
             return
-        release_frames(error)
+        self._uncommitted += 1
+        try:
+            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome))
+        except Exception as exc:  # the value cannot be stored: that is what became of the item
+            self._uncommitted -= 1
+            self._end(slot, failed_outcome(exc, slot))
+        if self._uncommitted >= self._most_uncommitted:
+            self._review()
+
+    def _committed(self, outcome: Ok[Any] | Failed, error: BaseException | None) -> None:
+        self._uncommitted -= 1
+        if error is None:
+            self._show(outcome)
+        else:
+            self._ledger = None  # it keeps nothing any more: what is in flight is cut off
+            self.stop(error)
+        self._review()
+        self._wake_one()
+        if not self._uncommitted and self._all_committed is not None:
+            self._all_committed.set()
+
+    async def _recalled(self, ledger: Place, slot: Slot) -> bool:
+        """Whether an earlier process has the item's outcome, which is then handed on."""
+        slot.key = ledger.key_of(slot.item)
+        if ledger.has_records:
+            kept = await ledger.recall(slot.key)
+            if kept is not None:
+                self.recalled += 1
+                self._show(replace(kept, index=slot.index, item=slot.item))
+                if slot.index % 64 == 0:  # reading back may never suspend
+                    await self.place.host.let_others_run()
+                return True
+        ledger.begin(slot.key)
+        return False
+
+    def _show(self, outcome: Ok[Any] | Failed) -> None:
+        """Hand an outcome on, and stop if it is a failure too many."""
+        if self.place.tell is not None:
+            self.place.tell(ItemFinished(self.place.path, self.place.host.now(), outcome))
+        if isinstance(outcome, Ok):
+            self.succeeded += 1
+        else:
+            self.failed += 1
+            if not self._on_error.keep:
+                explain(outcome.error, self.step.name, outcome.attempts, outcome.index, outcome.item)
+                self.stop(outcome.error)
+                return
+            release_frames(outcome.error)
         if self._results is not None:
-            self._results[slot.index] = outcome
+            self._results[outcome.index] = outcome.value if isinstance(outcome, Ok) else outcome
         elif self._deliver is not None:
             self._deliver(outcome)
-        if self._on_error.enough(self.failed, self.failed + self.succeeded, self.source.length):
+        ended = self.failed + self.succeeded
+        if isinstance(outcome, Failed) and self._on_error.enough(self.failed, ended, self.source.length):
             self.stop(
                 TooManyFailuresError(
-                    f"{self.step.name}: {self.failed} items have failed, of "
-                    f"{self.failed + self.succeeded} that ended; the last was item {slot.index}: "
-                    f"{describe(error)}"
+                    f"{self.step.name}: {self.failed} items have failed, of {ended} that ended; the last was "
+                    f"item {outcome.index}: {describe(outcome.error)}"
                 )
             )
 

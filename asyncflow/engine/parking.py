@@ -26,6 +26,7 @@ class Parked:
     item: Any
     attempt: int
     total_deadline: float
+    key: bytes = b""
     at: float = math.inf
 
 
@@ -64,6 +65,12 @@ class Parking:
         parked = self.due.popleft()
         parked.total_deadline += self._host.now() - parked.at
         return parked
+
+    def clear(self) -> None:
+        """Give up all that are here."""
+        self.close()
+        self._waiting.clear()
+        self.due.clear()
 
     def close(self) -> None:
         """Let go of the timer."""

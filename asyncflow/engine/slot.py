@@ -65,6 +65,7 @@ class Slot:
         "index",
         "interrupt",
         "item",
+        "key",
         "paused",
         "run",
         "step",
@@ -87,6 +88,7 @@ class Slot:
         self.crowd = crowd
         self.index = 0
         self.item: Any = None
+        self.key = b""
         self.attempt = 1
         self.deadline = self.total_deadline = math.inf
         self.expired: str | None = None

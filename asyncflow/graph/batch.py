@@ -51,8 +51,6 @@ class BatchNode(Node):
                 "batch node's prep returns its items (a list, a generator), or None for none"
             )
         policy, step = self._check(), self._described(run)
-        if run.tell is not None:
-            run = run.at(step.name)
         receive = self._receiver()
         if receive is None:
             return await collect(step, items, run, concurrency=self.concurrency, on_error=policy)

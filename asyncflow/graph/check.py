@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from asyncflow.errors import MissingStartError
 from asyncflow.graph.flow import Flow
 from asyncflow.graph.node import AsyncNode, BaseNode, label
-from asyncflow.graph.outline import ids, reachable, refuse_other_than_flow
+from asyncflow.graph.outline import refuse_other_than_flow
+from asyncflow.graph.reach import ids, reachable
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from asyncflow.engine.failure import describe
 from asyncflow.engine.items import collect
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
-from asyncflow.errors import ActionError, MissingStartError, StepLimitError
+from asyncflow.errors import ActionError, StepLimitError
 from asyncflow.graph.node import AsyncNode, BaseNode, label, outside, plain, set_given, step_copy
+from asyncflow.graph.reach import check_start, ids, reachable
 from asyncflow.graph.view import SharedView
 
 
@@ -151,6 +152,7 @@ class Flow(BaseNode):
         """One run over the nodes. Returns the last action."""
         node = check_start(self)
         counts, limit, steps = run.counts, self.max_steps, 0
+        places = None if run.tell is None and run.journal is None else _Places(self)
         while True:
             steps += 1
             if limit is not None and steps > limit:
@@ -161,20 +163,18 @@ class Flow(BaseNode):
             counts.steps += 1
             step = step_copy(node)
             step.set_params(params)
-            action = await step._step(shared, run)
+            inside = run if places is None else places.enter(node, run)
+            action = await step._step(shared, inside)
+            for place in inside.places if run.journal is not None else ():
+                place.acted(action)
             following = self.get_next_node(step, action)
             if following is None:
                 return action
             node = following
 
-    def _inside(self, run: Run) -> Run:
-        if run.tell is not None:
-            run = run.at(label(self))
-        return run.offloaded() if self.offload else run
-
     async def _step(self, shared: Any, run: Run) -> Any:
         prep_res = plain(self, self.prep(shared))
-        action = await self._exec(shared, prep_res, self._inside(run))
+        action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
         return plain(self, self.post(shared, self._prepared(prep_res), action))
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
@@ -190,6 +190,18 @@ class Flow(BaseNode):
         from asyncflow.graph.draw import to_mermaid  # draw is built on flows
 
         return to_mermaid(self)
+
+
+class _Places:
+    """What one run of a flow calls its nodes, and how often it has come by each."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._names = ids(reachable(flow))
+        self._visits: dict[int, int] = {}
+
+    def enter(self, node: BaseNode, run: Run) -> Run:
+        visit = self._visits[id(node)] = self._visits.get(id(node), -1) + 1
+        return run.inside(self._names.get(id(node)) or label(node), visit)
 
 
 class BatchFlow(Flow):
@@ -235,6 +247,12 @@ class BatchFlow(Flow):
                 f"{type(shared).__name__}"
             )
 
+        place = (
+            None
+            if run.journal is None
+            else run.journal.place(run.trail, run.visit, run.host, key=None, result_type=None)
+        )
+
         async def one_run(given: Any) -> Any:
             if not isinstance(given, Mapping):
                 raise TypeError(
@@ -242,7 +260,8 @@ class BatchFlow(Flow):
                     'sets: each is a dict, such as {"file": "a.csv"}'
                 )
             seen = SharedView(shared) if self.isolate else shared
-            action = await self._walk(seen, {**self.params, **given}, run)
+            inside = run if place is None else run.branch(place.key_of(given).hex())
+            action = await self._walk(seen, {**self.params, **given}, inside)
             return seen if self.isolate else action
 
         step = Step(call=one_run, name=where, exec=False, atomic=not isinstance(self, AsyncNode))
@@ -270,7 +289,7 @@ class AsyncFlow(Flow, AsyncNode):
     async def _step(self, shared: Any, run: Run) -> Any:
         self._refuse_blocking(run)
         prep_res = await self._call_prep(shared)
-        action = await self._exec(shared, prep_res, self._inside(run))
+        action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
         return await self._call_post(shared, self._prepared(prep_res), action)
 
     _exec = Flow._exec
@@ -304,23 +323,3 @@ class AsyncParallelBatchFlow(AsyncBatchFlow):
     ) -> None:
         super().__init__(start, **settings)
         set_given(self, isolate=isolate)
-
-
-def check_start(flow: Flow) -> BaseNode:
-    """The start node.
-
-    Raises:
-        MissingStartError, TypeError: If there is none, or it is no node.
-    """
-    node = flow.start_node
-    if node is None:
-        raise MissingStartError(
-            f"{label(flow)} has no start node; make it with {type(flow).__name__}(start=node) or call "
-            "flow.start(node)"
-        )
-    if not isinstance(node, BaseNode):
-        raise TypeError(
-            f"{label(flow)}: the start is {describe(node)} ({type(node).__name__}), not a node or flow"
-            + ("; make an instance of it" if isinstance(node, type) else "")
-        )
-    return node

@@ -13,7 +13,7 @@ import warnings
 from asyncio import CancelledError
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 from weakref import ref
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
@@ -352,6 +352,8 @@ class Node(BaseNode):
             timeout=check_seconds(self.timeout, "timeout"),
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
+            key=getattr(self, "key", None),
+            result_type=declared_result(call),
         )
 
     async def _step(self, shared: Any, run: Run) -> Any:
@@ -396,6 +398,7 @@ class Node(BaseNode):
         return (
             run.cap is None
             and run.tell is None
+            and run.journal is None
             and self.max_retries == 1
             and self.retry is None
             and self.on_error == "raise"
@@ -423,7 +426,7 @@ class Node(BaseNode):
         if held <= HELD_TOO_LONG:
             return
         if run.tell is not None:
-            run.tell(LoopHeld((*run.path, label(self)), run.host.now(), held))
+            run.tell(LoopHeld(run.path, run.host.now(), held))
         warnings.warn(
             f"{label(self)} is a plain node in an async flow and has held the event loop for {held:.2f} "
             "seconds, during which nothing else ran; offload=True runs its exec on a worker thread",
@@ -478,7 +481,7 @@ class AsyncNode(Node):
         self._alone("AsyncFlow")
         host = running_host()
         async with opened(host, label(self)) as run:
-            return await self._step(shared, run)
+            return await self._step(shared, run.inside(label(self)))
 
     def run(self, shared: Any) -> Any:
         raise RuntimeError(
@@ -578,6 +581,16 @@ def plain(node: BaseNode, value: Any) -> Any:
     if type(value) is CoroutineType:
         refuse_coroutine(value, label(node))
     return value
+
+
+def declared_result(function: Callable[..., Any]) -> Any:
+    """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
+    if "return" not in getattr(function, "__annotations__", {}):
+        return None
+    try:
+        return get_type_hints(function).get("return")
+    except Exception:  # a name in an annotation may not be there at run time
+        return None
 
 
 def step_copy(node: BaseNode) -> BaseNode:

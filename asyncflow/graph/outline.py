@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from asyncflow.graph.batch import BatchNode
-from asyncflow.graph.flow import BatchFlow, Flow, check_start
-from asyncflow.graph.node import AsyncNode, BaseNode, label
+from asyncflow.graph.flow import BatchFlow, Flow
+from asyncflow.graph.node import AsyncNode, label
+from asyncflow.graph.reach import ids, reachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +71,6 @@ def refuse_other_than_flow(flow: object) -> None:
     if not isinstance(flow, Flow):
         hint = "make an instance of it" if isinstance(flow, type) else "put a node into one: Flow(start=node)"
         raise TypeError(f"{flow!r} is not a flow; {hint}")
-
-
-def reachable(flow: Flow) -> list[BaseNode]:
-    """The nodes of a flow itself, in the order in which they are reached, breadth first."""
-    start = check_start(flow)
-    found: dict[int, BaseNode] = {id(start): start}
-    todo = [start]
-    for node in todo:
-        for following in node.successors.values():
-            if id(following) not in found:
-                found[id(following)] = following
-                todo.append(following)
-    return todo
-
-
-def ids(nodes: list[BaseNode]) -> dict[int, str]:
-    """A name for each node, made unique within the list."""
-    names: dict[int, str] = {}
-    seen: dict[str, int] = {}
-    for node in nodes:
-        name = label(node)
-        seen[name] = seen.get(name, 0) + 1
-        names[id(node)] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    return names
 
 
 def _outline(flow: Flow, around: tuple[Flow, ...]) -> FlowOutline:
