@@ -247,16 +247,20 @@ class AsyncioHost:
 
 
 class AsyncioWaker:
-    __slots__ = ("_future",)
+    __slots__ = ("_future", "_set")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._future = loop.create_future()
+        self._set = False
 
     def set(self) -> None:
+        self._set = True  # a cancelled future cannot say so, and the next wait has to know
         if not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
+        if self._set:
+            return
         if self._future.cancelled():  # a wait before this one was cancelled
             self._future = self._future.get_loop().create_future()
         await self._future
