@@ -210,10 +210,11 @@ class BlockingWaker:
 
 
 class BlockingCrew:
-    __slots__ = ("_bug", "_children", "_host", "_idle")
+    __slots__ = ("_bug", "_cancelled", "_children", "_host", "_idle")
 
     def __init__(self, host: BlockingHost) -> None:
         self._host = host
+        self._cancelled = False
         self._children: set[_Child] = set()
         self._idle: BlockingWaker | None = None
         self._bug: BaseException | None = None
@@ -226,10 +227,14 @@ class BlockingCrew:
         child.crew = self
         self._children.add(child)
         child.schedule()
+        if self._cancelled:
+            child.cancel()
 
     def cancel(self) -> None:
-        for child in tuple(self._children):
-            child.cancel()
+        if not self._cancelled:
+            self._cancelled = True
+            for child in tuple(self._children):
+                child.cancel()
 
     def ended(self, child: _Child, exc: BaseException | None) -> None:
         self._children.discard(child)
@@ -253,8 +258,7 @@ class BlockingCrew:
             try:
                 await self._idle.wait()
             except CancelledError as signal:
-                if cancelled is None:
-                    self.cancel()
+                self.cancel()
                 cancelled = signal
         if self._bug is not None:
             raise self._bug

@@ -47,8 +47,8 @@ class Interrupt(Protocol):
 class Crew(Protocol):
     """Children that never outlive the block: leaving it waits for all of them.
 
-    A cancellation of the block reaches every child once, and is raised again when all have ended. The last
-    thing that a child does is to call `leave`.
+    A cancellation, of the block or by `cancel`, reaches every child once, one that is started later too;
+    that of the block is raised again when all have ended. The last thing that a child does is to call `leave`.
     """
 
     def leave(self) -> None: ...
@@ -267,24 +267,33 @@ class AsyncioWaker:
 
 
 class AsyncioCrew:
-    __slots__ = ("_done", "_loop", "_tasks")
+    __slots__ = ("_cancelled", "_done", "_loop", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: asyncio.Future[None] | None = None
+        self._cancelled = False
 
     def start(self, function: Start, *args: Any, context: Context) -> None:
-        self._tasks.add(self._loop.create_task(function(*args), context=context))
+        task = self._loop.create_task(function(*args), context=context)
+        self._tasks.add(task)
+        if self._cancelled:
+            self._cancel(task)
 
     def leave(self) -> None:
         # Cheaper than a done callback for each child, which is one more trip through the loop.
         self._ended(asyncio.current_task(self._loop))
 
     def cancel(self) -> None:
-        for task in tuple(self._tasks):
-            task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
-            task.cancel()
+        if not self._cancelled:  # once: the children's own cleanup may still await
+            self._cancelled = True
+            for task in tuple(self._tasks):
+                self._cancel(task)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
+        task.cancel()
 
     def _ended(self, task: asyncio.Task[None] | None) -> None:
         self._tasks.discard(task)
@@ -305,8 +314,7 @@ class AsyncioCrew:
             try:
                 await self._done
             except CancelledError as signal:
-                if cancelled is None:  # once: the children's own cleanup may still await
-                    self.cancel()
+                self.cancel()
                 cancelled = signal
         if cancelled is not None:
             raise cancelled
