@@ -154,6 +154,7 @@ class Pool:
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
         self._exhausted = False
+        self._halted = False
         self._pulling = False
         self._parked: list[tuple[float, int, _Parked]] = []
         self._due: deque[_Parked] = deque()
@@ -205,7 +206,7 @@ class Pool:
         if tell is not None:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
         try:
-            async with LoneCrew() if self._most <= 1 else host.crew() as self._crew:
+            async with LoneCrew() if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
@@ -228,10 +229,14 @@ class Pool:
         """End everything now; `error` is what the call raises, unless something else came first."""
         if self.error is None:
             self.error = error
-        self._exhausted = True
-        self._review()
+        self._halt()
         if self._crew is not None:
             self._crew.cancel()
+
+    def _halt(self) -> None:
+        """Begin nothing more: neither new items nor parked ones."""
+        self._exhausted = self._halted = True
+        self._review()
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
@@ -261,7 +266,7 @@ class Pool:
             while not changed:
                 # Take an item.
                 if self._detour or self.started >= self._until:
-                    if self._over() or (parked := await self._next()) is None:
+                    if (parked := await self._next()) is None:
                         return
                     index, item, slot.attempt = parked.index, parked.item, parked.attempt
                     slot.total_deadline = parked.total_deadline
@@ -321,7 +326,7 @@ class Pool:
 
     def _over(self) -> bool:
         """Whether no worker will find another item. Those that wait for one are told."""
-        if not self._exhausted or self._parked or self._due:
+        if not self._exhausted or ((self._parked or self._due) and not self._halted):
             return False
         while self._idle:
             self._idle.popleft().set()
@@ -329,14 +334,12 @@ class Pool:
 
     async def _next(self) -> _Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
-        while True:
+        while not self._over():
             if self._due:
                 parked = self._due.popleft()
                 parked.total_deadline += self.place.host.now() - parked.due  # it queued; no timeout ran
                 self._review()
                 return parked
-            if self._over():
-                return None
             room = self.started < self._until and len(self._parked) < self.concurrency
             if self._exhausted or self._pulling or not room:
                 await self._wait()
@@ -359,6 +362,7 @@ class Pool:
             if self._results is not None:
                 self._results.append(None)
             return _Parked(index, item, 1, math.inf, math.inf)
+        return None
 
     async def _wait(self) -> None:
         """Until something may have changed for `_next`."""

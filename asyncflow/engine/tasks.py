@@ -48,7 +48,7 @@ class Crew(Protocol):
     """Children that never outlive the block: leaving it waits for all of them.
 
     A cancellation, of the block or by `cancel`, reaches every child once, one that is started later too;
-    that of the block is raised again when all have ended. The last thing that a child does is to call `leave`.
+    that of the block is raised again when all have ended. The last thing a child does is to call `leave`.
     """
 
     def leave(self) -> None: ...
@@ -80,7 +80,9 @@ class Host(Protocol):
     clock: Clock
     now: Callable[[], float]
 
-    def crew(self) -> Crew: ...
+    def crew(self, on_cancel: Callable[[], None]) -> Crew:
+        """A crew; `on_cancel` is told when its block is cancelled, since a child may ignore that."""
+
     def detach(self, function: Start, context: Context) -> Detached: ...
     def waker(self) -> Waker: ...
     def interrupt(self) -> Interrupt: ...
@@ -219,8 +221,8 @@ class AsyncioHost:
     def from_thread(self, callback: Callable[[], None]) -> None:
         self.loop.call_soon_threadsafe(callback)
 
-    def crew(self) -> AsyncioCrew:
-        return AsyncioCrew(self.loop)
+    def crew(self, on_cancel: Callable[[], None]) -> AsyncioCrew:
+        return AsyncioCrew(self.loop, on_cancel)
 
     def detach(self, function: Start, context: Context) -> AsyncioDetached:
         return AsyncioDetached(self.loop, function, context)
@@ -267,10 +269,11 @@ class AsyncioWaker:
 
 
 class AsyncioCrew:
-    __slots__ = ("_cancelled", "_done", "_loop", "_tasks")
+    __slots__ = ("_cancelled", "_done", "_loop", "_on_cancel", "_tasks")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_cancel: Callable[[], None]) -> None:
         self._loop = loop
+        self._on_cancel = on_cancel
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: asyncio.Future[None] | None = None
         self._cancelled = False
@@ -314,6 +317,7 @@ class AsyncioCrew:
             try:
                 await self._done
             except CancelledError as signal:
+                self._on_cancel()
                 self.cancel()
                 cancelled = signal
         if cancelled is not None:
@@ -370,8 +374,8 @@ class TrioHost:
         except self._trio.RunFinishedError as exc:
             raise RuntimeError("the trio run has ended") from exc
 
-    def crew(self) -> TrioCrew:
-        return TrioCrew()
+    def crew(self, on_cancel: Callable[[], None]) -> TrioCrew:
+        return TrioCrew()  # who ignores a cancellation here meets it again at the next await
 
     def detach(self, function: Start, context: Context) -> TrioDetached:
         return TrioDetached(self, function, context)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from asyncflow import amap
+from asyncflow import Retry, amap
+from asyncflow.clock import FakeClock, sleep
 
 
 def test_a_failure_lets_the_siblings_clean_up_to_the_end(run_asyncio: Any) -> None:
@@ -57,3 +59,49 @@ def test_cancelling_lets_every_item_clean_up_to_the_end(run_asyncio: Any, concur
 
     run_asyncio(main)
     assert cleaned == started == list(range(concurrency))
+
+
+def test_an_exec_that_swallows_its_cancellation_does_not_keep_the_call_alive(run_asyncio: Any) -> None:
+    """After a cancellation no further item begins, whatever those at work make of it."""
+    started = []
+
+    async def stubborn(item: int) -> None:
+        started.append(item)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    async def main() -> None:
+        task = asyncio.ensure_future(amap(stubborn, range(100), concurrency=4))
+        while len(started) < 4:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), 5)
+
+    run_asyncio(main)
+    assert started == [0, 1, 2, 3]
+
+
+def test_after_a_failure_no_parked_item_is_tried_again(run: Any) -> None:
+    """The first failure ends the call, although an item is parked and the failed one changed its context."""
+    variable: ContextVar[int] = ContextVar("variable")
+    calls = []
+
+    async def work(item: int) -> None:
+        calls.append(item)
+        if item == 0:
+            raise OSError
+        await sleep(1)
+        variable.set(item)
+        raise ValueError
+
+    async def main() -> float:
+        with FakeClock() as clock:
+            with pytest.raises(ValueError):
+                await amap(work, range(2), retry=Retry(attempts=2, wait=5, jitter=0))
+            return clock.now()
+
+    assert run(main) == 1
+    assert calls == [0, 1]
