@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -58,9 +57,8 @@ def run_asyncio(request: pytest.FixtureRequest) -> Runner:
 
 @pytest.fixture(autouse=True)
 def no_thread_at_work() -> Iterator[None]:
-    """After every test no worker thread holds a job, and nothing that was thrown away complains."""
+    """After every test no worker thread holds a job."""
     yield
-    gc.collect()
     deadline = time.monotonic() + 5
     while (busy := _at_work()) and time.monotonic() < deadline:
         time.sleep(0.001)
