@@ -339,6 +339,7 @@ class Pool:
                 parked = self._due.popleft()
                 parked.total_deadline += self.place.host.now() - parked.due  # it queued; no timeout ran
                 self._review()
+                self._wake_one()  # fewer are parked: there may be room for one more from the source
                 return parked
             room = self.started < self._until and len(self._parked) < self.concurrency
             if self._exhausted or self._pulling or not room:
