@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol, get_type_hints
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
@@ -86,7 +87,7 @@ class Pulse:
     suspend by themselves, that costs one needless turn in every `PATIENCE` seconds.
 
     Attributes:
-        rest: When to let others run.
+        rest: When, in real time, to let others run.
     """
 
     PATIENCE = 0.01
@@ -96,7 +97,7 @@ class Pulse:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._asked = False
-        self.rest = math.inf if host.blocking else host.now() + self.PATIENCE
+        self.rest = math.inf if host.blocking else SYSTEM.now() + self.PATIENCE
 
     async def let_others_run(self) -> None:
         """One turn of the loop; until it comes, nobody goes on for long."""
@@ -107,7 +108,7 @@ class Pulse:
 
     def _turned(self) -> None:
         self._asked = False
-        self.rest = self._host.now() + self.PATIENCE
+        self.rest = SYSTEM.now() + self.PATIENCE
 
 
 class Counted(Protocol):

@@ -150,8 +150,8 @@ class BlockingHost:
             for due in heapq.heappop(self._timers)[2]:
                 due()
 
-    def crew(self) -> BlockingCrew:
-        return BlockingCrew(self)
+    def crew(self, on_cancel: Callable[[], None]) -> BlockingCrew:
+        return BlockingCrew(self, on_cancel)
 
     def detach(self, function: Start, context: Context) -> BlockingDetached:
         return BlockingDetached(self, function, context)
@@ -213,10 +213,11 @@ class BlockingWaker:
 
 
 class BlockingCrew:
-    __slots__ = ("_bug", "_cancelled", "_children", "_host", "_idle")
+    __slots__ = ("_bug", "_cancelled", "_children", "_host", "_idle", "_on_cancel")
 
-    def __init__(self, host: BlockingHost) -> None:
+    def __init__(self, host: BlockingHost, on_cancel: Callable[[], None] | None = None) -> None:
         self._host = host
+        self._on_cancel = on_cancel
         self._children: set[_Child] = set()
         self._idle: BlockingWaker | None = None
         self._cancelled = False
@@ -230,6 +231,8 @@ class BlockingCrew:
         child.crew = self
         self._children.add(child)
         child.schedule()
+        if self._cancelled:
+            child.cancel()
 
     def cancel(self) -> None:
         if self._cancelled:
@@ -260,6 +263,8 @@ class BlockingCrew:
             try:
                 await self._idle.wait()
             except CancelledError as signal:
+                if self._on_cancel is not None:
+                    self._on_cancel()
                 self.cancel()
                 cancelled = signal
         if self._bug is not None:

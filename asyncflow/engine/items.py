@@ -21,6 +21,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
@@ -156,7 +157,7 @@ class Pool:
         if tell is not None:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
         try:
-            async with LoneCrew() if self._most <= 1 else host.crew() as self._crew:
+            async with LoneCrew() if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
@@ -184,9 +185,7 @@ class Pool:
         """End everything now; `error` is what the call raises, unless something else came first."""
         if self.error is None:
             self.error = error
-        self._exhausted = True
-        self._parking.clear()
-        self._review()
+        self._halt()
         if self._crew is None:
             return
         if self._ledger is not None and isinstance(error, Exception):
@@ -195,6 +194,12 @@ class Pool:
             self._over()
         else:
             self._crew.cancel()
+
+    def _halt(self) -> None:
+        """Begin nothing more: neither new items nor parked ones."""
+        self._exhausted = True
+        self._parking.halt()
+        self._review()
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
@@ -211,7 +216,7 @@ class Pool:
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
         step, place, results = self.step, self.place, self._results
-        call, take, now, ledger = step.call, self.source.next, place.host.now, self._ledger
+        call, take, now, ledger = step.call, self.source.next, SYSTEM.now, self._ledger
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
         plain = ledger is None and place.tell is None
         pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
@@ -293,13 +298,12 @@ class Pool:
 
     async def _next(self) -> Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
-        while True:
+        while not self._over():
             if self._parking.due:
                 parked = self._parking.take()
                 self._review()
+                self._wake_one()  # fewer are parked: there may be room for one more from the source
                 return parked
-            if self._over():
-                return None
             room = (
                 self.started < self._until
                 and len(self._parking) < self.concurrency
@@ -326,6 +330,7 @@ class Pool:
             if self._results is not None:
                 self._results.append(None)
             return Parked(index, item, 1, math.inf)
+        return None
 
     async def _wait(self) -> None:
         """Until something may have changed for `_next`."""

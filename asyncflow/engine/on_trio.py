@@ -30,8 +30,8 @@ class TrioHost:
         except trio.RunFinishedError as exc:
             raise RuntimeError("the trio run has ended") from exc
 
-    def crew(self) -> TrioCrew:
-        return TrioCrew()
+    def crew(self, on_cancel: Callable[[], None]) -> TrioCrew:
+        return TrioCrew()  # who ignores a cancellation here meets it again at the next await
 
     def detach(self, function: Start, context: Context) -> TrioDetached:
         return TrioDetached(self, function, context)

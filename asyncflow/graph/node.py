@@ -363,7 +363,7 @@ class Node(BaseNode):
             return plain(self, self.post(shared, prep_res, exec_res))
         began = host.now()
         prep_res = plain(self, self.prep(shared))
-        exec_res = await self._exec_in_place(shared, prep_res, run)
+        exec_res = self._exec_in_place(shared, prep_res, run)
         action = plain(self, self.post(shared, prep_res, exec_res))
         if (held := host.now() - began) > run.counts.loop_lag:
             self._loop_held(held, run)
@@ -404,21 +404,15 @@ class Node(BaseNode):
             and self.limits is None
         )
 
-    async def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
+    def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """A plain exec on the event loop's thread: nothing else runs until it is done.
 
-        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included;
-        only a slot under the run's cap is waited for, before it starts.
+        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included,
+        and takes no slot under the run's cap: while it runs, no other exec does, and waiting for a slot
+        would tear its prep, exec and post apart.
         """
         host = BlockingHost()
-        inside = run.on(host)
-        if run.cap is None:
-            return drive(host, self._exec(shared, prep_res, inside))
-        await run.cap.acquire()
-        try:
-            return drive(host, self._exec(shared, prep_res, inside))
-        finally:
-            run.cap.release()
+        return drive(host, self._exec(shared, prep_res, run.on(host)))
 
     def _loop_held(self, held: float, run: Run) -> None:
         run.counts.loop_lag = held
