@@ -292,7 +292,7 @@ class Run:
 
 def declared_result(function: Callable[..., Any]) -> Any:
     """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
-    if "return" not in getattr(function, "__annotations__", {}):
+    if "return" not in (getattr(function, "__annotations__", None) or {}):  # a mock's are None
         return None
     try:
         return get_type_hints(function).get("return")

@@ -18,7 +18,16 @@ from asyncflow.engine.items import collect
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
 from asyncflow.errors import ActionError, StepLimitError
-from asyncflow.graph.node import AsyncNode, BaseNode, label, outside, plain, set_given, step_copy
+from asyncflow.graph.node import (
+    AsyncNode,
+    BaseNode,
+    label,
+    outside,
+    plain,
+    refuse_waiting_source,
+    set_given,
+    step_copy,
+)
 from asyncflow.graph.reach import check_start, ids, reachable
 from asyncflow.graph.view import SharedView
 
@@ -241,6 +250,7 @@ class BatchFlow(Flow):
                 f"{where}: prep returned {describe(sets)} ({type(sets).__name__}): a batch flow's prep "
                 "returns a list of parameter dicts, one for each run"
             )
+        refuse_waiting_source(self, sets, run)
         if self.isolate and not isinstance(shared, Mapping):
             raise TypeError(
                 f"{where}: isolate=True gives each run a view of shared, which has to be a dict then, not "

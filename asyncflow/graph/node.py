@@ -11,7 +11,7 @@ import copy
 import sys
 import warnings
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import CoroutineType
 from typing import Any, ClassVar
 from weakref import ref
@@ -574,6 +574,16 @@ def plain(node: BaseNode, value: Any) -> Any:
     if type(value) is CoroutineType:
         refuse_coroutine(value, label(node))
     return value
+
+
+def refuse_waiting_source(node: BaseNode, items: Any, run: Run) -> None:
+    """Refuse an async iterable where nothing can be awaited: it would wait for ever."""
+    if run.host.blocking and isinstance(items, AsyncIterable) and not isinstance(items, Iterable):
+        raise TypeError(
+            f"{label(node)}: prep returned {type(items).__name__}, which has to be awaited, and a "
+            "synchronous node runs without an event loop; use the async class of the same kind, or a plain "
+            "generator"
+        )
 
 
 def step_copy(node: BaseNode) -> BaseNode:
