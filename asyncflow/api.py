@@ -17,13 +17,14 @@ from asyncflow.engine.checks import (
 )
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
-from asyncflow.engine.items import OnError, Pool, collect
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.items import Pool, collect
 from asyncflow.engine.observers import Observer, check_observers
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.own_loop import run_to_end
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
-from asyncflow.engine.tasks import running_host
 from asyncflow.events import Statistics
 from asyncflow.graph.node import BaseNode, label
 from asyncflow.policy.retry import Retry
@@ -132,7 +133,8 @@ async def amap(
     listeners = check_observers(observers)
     host = running_host()
     async with opened(host, step.name, observers=listeners) as run:
-        return await collect(step, items, run, concurrency=concurrency, on_error=policy)
+        place = run.at(step.name) if run.tell is not None else run
+        return await collect(step, items, place, concurrency=concurrency, on_error=policy)
 
 
 def stream(
@@ -186,6 +188,8 @@ def stream(
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
         source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
+        if run.tell is not None:
+            run = run.at(step.name)
         return Pool(
             step, source, run, concurrency=concurrency, on_error=policy, deliver=deliver, window=window
         )

@@ -159,10 +159,10 @@ def _report(figures: dict[str, Any], evaluations: list[Any], plan: _Plan, consol
         f"{figures['speed_up']} times as fast; one file per language in {plan.output / 'translations'}"
     )
     summary = figures["screening"]
-    names = ", ".join(summary["qualified"]) or "nobody"
     console.print(
         f"\nRésumés: {summary['judged']} judged in {summary['seconds']:.2f} s, "
-        f"{len(summary['qualified'])} qualify ({summary['share']:.0%}): {names}",
+        f"{len(summary['qualified'])} qualify ({summary['share']:.0%}): "
+        f"{', '.join(summary['qualified']) or 'nobody'}",
         markup=False,
     )
     for outcome in evaluations:

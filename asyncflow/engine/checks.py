@@ -61,7 +61,11 @@ def check_function(value: object) -> Callable[..., Any]:
     """
     if callable(value):
         return value
-    hint = "; pass the function itself, without calling it" if inspect.isawaitable(value) else ""
+    hint = ""
+    if inspect.isawaitable(value):
+        hint = "; pass the function itself, without calling it"
+        if inspect.iscoroutine(value):
+            value.close()
     raise TypeError(f"func={value!r} cannot be called with an item{hint}")
 
 

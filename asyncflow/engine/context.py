@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
 from asyncflow.waiting import current, waiting
-
-if TYPE_CHECKING:
-    from asyncflow.engine.items import Pool
 
 
 class Cap:
@@ -80,23 +77,43 @@ class _Ticket:
         self.granted = False
 
 
+class Counted(Protocol):
+    """Whoever counts items while it is at work: a pool."""
+
+    started: int
+    succeeded: int
+    failed: int
+    skipped: int
+    retries: int
+    waiting: int
+
+    @property
+    def cancelled(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def parked(self) -> int: ...
+
+
 class Counts:
     """What a run has counted; `pools` that are at work are added when somebody asks."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.started = self.succeeded = self.failed = self.skipped = self.retries = self.steps = 0
+        self.cancelled = 0
         self.loop_lag = 0.0
-        self.pools: set[Pool] = set()
+        self.pools: set[Counted] = set()
         self._now = now
         self._began = now()
 
-    def add(self, pool: Pool) -> None:
+    def add(self, pool: Counted) -> None:
         """Keep what a pool has counted, once it is done."""
         self.pools.discard(pool)
         self.started += pool.started
         self.succeeded += pool.succeeded
         self.failed += pool.failed
         self.skipped += pool.skipped
+        self.cancelled += pool.cancelled
         self.retries += pool.retries
 
     def statistics(self) -> Statistics:
@@ -107,6 +124,7 @@ class Counts:
             succeeded=self.succeeded + sum(pool.succeeded for pool in pools),
             failed=self.failed + sum(pool.failed for pool in pools),
             skipped=self.skipped + sum(pool.skipped for pool in pools),
+            cancelled=self.cancelled + sum(pool.cancelled for pool in pools),
             in_flight=sum(pool.in_flight for pool in pools),
             waiting=sum(pool.waiting for pool in pools),
             parked=sum(pool.parked for pool in pools),

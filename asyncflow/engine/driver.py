@@ -210,12 +210,13 @@ class BlockingWaker:
 
 
 class BlockingCrew:
-    __slots__ = ("_bug", "_children", "_host", "_idle")
+    __slots__ = ("_bug", "_cancelled", "_children", "_host", "_idle")
 
     def __init__(self, host: BlockingHost) -> None:
         self._host = host
         self._children: set[_Child] = set()
         self._idle: BlockingWaker | None = None
+        self._cancelled = False
         self._bug: BaseException | None = None
 
     def leave(self) -> None:
@@ -228,6 +229,9 @@ class BlockingCrew:
         child.schedule()
 
     def cancel(self) -> None:
+        if self._cancelled:
+            return
+        self._cancelled = True
         for child in tuple(self._children):
             child.cancel()
 
@@ -253,8 +257,7 @@ class BlockingCrew:
             try:
                 await self._idle.wait()
             except CancelledError as signal:
-                if cancelled is None:
-                    self.cancel()
+                self.cancel()
                 cancelled = signal
         if self._bug is not None:
             raise self._bug

@@ -12,18 +12,18 @@ own for each item would double its price.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any
 
 from asyncflow.engine.attempt import attempt, fall_back, finished, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.on_error import RAISE, OnError
+from asyncflow.engine.parking import Parked, Parking
 from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
@@ -36,70 +36,6 @@ from asyncflow.waiting import current
 
 #: Seconds after which a worker whose calls never suspend lets others run.
 _PATIENCE = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class OnError:
-    """When failures stop the call.
-
-    Attributes:
-        keep: Failures become outcomes; otherwise the first one is raised.
-        count: Stop once this many have failed.
-        share: Stop once this share has failed.
-    """
-
-    keep: bool = False
-    count: int | None = None
-    share: float | None = None
-
-    @classmethod
-    def of(cls, value: object) -> OnError:
-        """From what users write: "raise", "continue", a count, or a share.
-
-        Raises:
-            ValueError, TypeError: If it is none of them.
-        """
-        if value == "raise":
-            return RAISE
-        if value == "continue":
-            return cls(keep=True)
-        if isinstance(value, int) and not isinstance(value, bool):
-            if value >= 1:
-                return cls(keep=True, count=value)
-        elif isinstance(value, float):
-            if 0 < value <= 1:
-                return cls(keep=True, share=value)
-        elif not isinstance(value, str):
-            raise TypeError(f"on_error={value!r}: {_ON_ERROR}")
-        raise ValueError(f"on_error={value!r}: {_ON_ERROR}")
-
-    def enough(self, failed: int, ended: int, length: int | None) -> bool:
-        """Whether that many failures stop the call. Of an unknown length, a share counts from item 100 on."""
-        if self.count is not None:
-            return failed >= self.count
-        if self.share is None:
-            return False
-        if length is None:
-            return ended >= 100 and failed >= self.share * ended
-        return failed >= self.share * length
-
-
-RAISE = OnError()
-_ON_ERROR = (
-    'it is "raise", "continue", a whole number of failures from 1 (stop once that many have failed), or a '
-    "share in (0, 1] as a float"
-)
-
-
-@dataclass(slots=True)
-class _Parked:
-    """An item between two attempts."""
-
-    index: int
-    item: Any
-    attempt: int
-    total_deadline: float
-    due: float
 
 
 class Pool:
@@ -154,11 +90,9 @@ class Pool:
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
         self._exhausted = False
+        self._ended = False
         self._pulling = False
-        self._parked: list[tuple[float, int, _Parked]] = []
-        self._due: deque[_Parked] = deque()
-        self._wake_at = math.inf
-        self._cancel_wake: Callable[[], None] | None = None
+        self._parking = Parking(run.host, self._came_due)
         self._idle: deque[Waker] = deque()
         #: Whether the next item cannot simply be taken from the source. Kept by `_review`, so that the hot
         #: path makes one test.
@@ -169,11 +103,20 @@ class Pool:
     @property
     def parked(self) -> int:
         """Items between two attempts."""
-        return len(self._parked) + len(self._due)
+        return 0 if self._ended else len(self._parking)
 
     @property
     def in_flight(self) -> int:
         """Items that a worker holds."""
+        return 0 if self._ended else self._unfinished
+
+    @property
+    def cancelled(self) -> int:
+        """Items that were cut off when the call ended."""
+        return self._unfinished + self.parked if self._ended else 0
+
+    @property
+    def _unfinished(self) -> int:
         return self.started - self.succeeded - self.failed - self.skipped - self.parked
 
     def statistics(self) -> Statistics:
@@ -183,6 +126,7 @@ class Pool:
             succeeded=self.succeeded,
             failed=self.failed,
             skipped=self.skipped,
+            cancelled=self.cancelled,
             in_flight=self.in_flight,
             waiting=self.waiting,
             parked=self.parked,
@@ -209,8 +153,8 @@ class Pool:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
-            if self._cancel_wake is not None:
-                self._cancel_wake()
+            self._ended = True
+            self._parking.close()
             if self._deadlines is not None:
                 self._deadlines.close()
             if self.step.exec:
@@ -321,23 +265,22 @@ class Pool:
 
     def _over(self) -> bool:
         """Whether no worker will find another item. Those that wait for one are told."""
-        if not self._exhausted or self._parked or self._due:
+        if not self._exhausted or self._parking:
             return False
         while self._idle:
             self._idle.popleft().set()
         return True
 
-    async def _next(self) -> _Parked | None:
+    async def _next(self) -> Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
         while True:
-            if self._due:
-                parked = self._due.popleft()
-                parked.total_deadline += self.place.host.now() - parked.due  # it queued; no timeout ran
+            if self._parking.due:
+                parked = self._parking.take()
                 self._review()
                 return parked
             if self._over():
                 return None
-            room = self.started < self._until and len(self._parked) < self.concurrency
+            room = self.started < self._until and len(self._parking) < self.concurrency
             if self._exhausted or self._pulling or not room:
                 await self._wait()
                 continue
@@ -358,7 +301,7 @@ class Pool:
             self.started = index + 1
             if self._results is not None:
                 self._results.append(None)
-            return _Parked(index, item, 1, math.inf, math.inf)
+            return Parked(index, item, 1, math.inf)
 
     async def _wait(self) -> None:
         """Until something may have changed for `_next`."""
@@ -374,9 +317,17 @@ class Pool:
         if self._idle:
             self._idle.popleft().set()
 
+    def _came_due(self, count: int) -> None:
+        for _ in range(count):
+            self._wake_one()
+        self._review()
+
     def _review(self) -> None:
         self._detour = bool(
-            self.source.next is None or self._exhausted or self._due or len(self._parked) >= self.concurrency
+            self.source.next is None
+            or self._exhausted
+            or self._parking.due
+            or len(self._parking) >= self.concurrency
         )
 
     # When something fails.
@@ -391,7 +342,8 @@ class Pool:
             if wait is not None:
                 self.retries += 1
                 retrying(slot, error, wait)
-                self._park(slot, wait)
+                self._parking.park(Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline), wait)
+                self._review()
                 return
             value = await fall_back(slot, error)
         except Exception as final:
@@ -436,35 +388,6 @@ class Pool:
             self.error = self.error or error
             self._exhausted = True
             self._review()
-
-    def _park(self, slot: Slot, wait: float) -> None:
-        due = self.place.host.now() + wait
-        parked = _Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline, due)
-        if wait <= 0:
-            self._due.append(parked)
-        else:
-            heapq.heappush(self._parked, (due, slot.index, parked))
-            self._watch()
-        self._review()
-
-    def _watch(self) -> None:
-        """Be there when the next parked item comes due."""
-        due = self._parked[0][0] if self._parked else math.inf
-        if due < self._wake_at:
-            if self._cancel_wake is not None:
-                self._cancel_wake()
-            host = self.place.host
-            self._wake_at = due
-            self._cancel_wake = host.call_later(due - host.now(), self._look)
-
-    def _look(self) -> None:
-        self._wake_at, self._cancel_wake = math.inf, None
-        now = self.place.host.now()
-        while self._parked and self._parked[0][0] <= now:
-            self._due.append(heapq.heappop(self._parked)[2])
-            self._wake_one()
-        self._review()
-        self._watch()
 
 
 async def collect(

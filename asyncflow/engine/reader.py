@@ -14,10 +14,11 @@ from typing import Any, Generic, TypeVar
 
 from asyncflow.engine.context import Run, inner, surrounding
 from asyncflow.engine.doors import opened
+from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool
 from asyncflow.engine.observers import Observer
 from asyncflow.engine.reorder import Reorder
-from asyncflow.engine.tasks import Detached, Host, Waker, running_host
+from asyncflow.engine.tasks import Detached, Host, Waker
 from asyncflow.events import Statistics
 from asyncflow.outcome import Outcome
 

@@ -11,18 +11,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from asyncflow.engine.context import Run
+from asyncflow.engine.context import Counted, Run
 from asyncflow.engine.step import Step
 from asyncflow.engine.tasks import Host, Interrupt
 from asyncflow.errors import ItemTimeoutError
 from asyncflow.events import ItemResumed, ItemWaiting
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
-
-if TYPE_CHECKING:
-    from asyncflow.engine.items import Pool
 
 
 class Deadlines:
@@ -60,6 +57,7 @@ class Slot:
 
     __slots__ = (
         "attempt",
+        "crowd",
         "deadline",
         "deadlines",
         "expired",
@@ -68,7 +66,6 @@ class Slot:
         "interrupt",
         "item",
         "paused",
-        "pool",
         "run",
         "step",
         "threads",
@@ -81,13 +78,13 @@ class Slot:
         step: Step,
         deadlines: Deadlines | None,
         threads: ThreadPool | None,
-        pool: Pool | None = None,
+        crowd: Counted | None = None,
     ) -> None:
         self.run = run
         self.step = step
         self.deadlines = deadlines
         self.threads = threads
-        self.pool = pool
+        self.crowd = crowd
         self.index = 0
         self.item: Any = None
         self.attempt = 1
@@ -156,8 +153,8 @@ class Slot:
         if self.paused[0].released and run.cap is not None:
             self.holding = False
             run.cap.release()
-        if self.pool is not None:
-            self.pool.waiting += 1
+        if self.crowd is not None:
+            self.crowd.waiting += 1
         if run.tell is not None:
             run.tell(ItemWaiting(run.path, now, self.index, reason))
 
@@ -191,8 +188,8 @@ class Slot:
             return
         self.total_deadline += now - pause.at
         self._watch()
-        if self.pool is not None:
-            self.pool.waiting -= 1
+        if self.crowd is not None:
+            self.crowd.waiting -= 1
         if run.tell is not None:
             run.tell(ItemResumed(run.path, now, self.index))
 

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any
 
 from asyncflow.engine.context import Run
-from asyncflow.engine.items import OnError, Pool, collect
+from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step

@@ -14,7 +14,8 @@ from typing import Any
 from asyncflow.engine.checks import check_concurrency, refuse
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import describe
-from asyncflow.engine.items import OnError, collect
+from asyncflow.engine.items import collect
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
 from asyncflow.errors import ActionError, MissingStartError, StepLimitError
 from asyncflow.graph.node import AsyncNode, BaseNode, label, outside, plain, set_given, step_copy
@@ -72,10 +73,12 @@ class Flow(BaseNode):
         total_timeout: Any = None,
     ) -> None:
         super().__init__()
-        for setting, value in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
+        kind = type(self)
+        for setting, given in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
+            value = getattr(kind, setting, None) if given is None else given
             if value is not None:
                 raise TypeError(
-                    f"{type(self).__name__}({setting}={value!r}): {setting} belongs to nodes, whose exec it "
+                    f"{kind.__name__}({setting}={value!r}): {setting} belongs to nodes, whose exec it "
                     "bounds; give it to the nodes of this flow"
                 )
         self.start_node = start
@@ -146,17 +149,7 @@ class Flow(BaseNode):
 
     async def _walk(self, shared: Any, params: dict[str, Any], run: Run) -> Any:
         """One run over the nodes. Returns the last action."""
-        node = self.start_node
-        if node is None:
-            raise MissingStartError(
-                f"{label(self)} has no start node; make it with {type(self).__name__}(start=node) or call "
-                "flow.start(node)"
-            )
-        if not isinstance(node, BaseNode):
-            raise TypeError(
-                f"{label(self)}: the start is {describe(node)} ({type(node).__name__}), not a node or flow"
-                + ("; make an instance of it" if isinstance(node, type) else "")
-            )
+        node = check_start(self)
         counts, limit, steps = run.counts, self.max_steps, 0
         while True:
             steps += 1
@@ -311,3 +304,23 @@ class AsyncParallelBatchFlow(AsyncBatchFlow):
     ) -> None:
         super().__init__(start, **settings)
         set_given(self, isolate=isolate)
+
+
+def check_start(flow: Flow) -> BaseNode:
+    """The start node.
+
+    Raises:
+        MissingStartError, TypeError: If there is none, or it is no node.
+    """
+    node = flow.start_node
+    if node is None:
+        raise MissingStartError(
+            f"{label(flow)} has no start node; make it with {type(flow).__name__}(start=node) or call "
+            "flow.start(node)"
+        )
+    if not isinstance(node, BaseNode):
+        raise TypeError(
+            f"{label(flow)}: the start is {describe(node)} ({type(node).__name__}), not a node or flow"
+            + ("; make an instance of it" if isinstance(node, type) else "")
+        )
+    return node

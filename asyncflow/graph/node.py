@@ -14,17 +14,17 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from types import CoroutineType
 from typing import Any, ClassVar
-from weakref import WeakSet
+from weakref import ref
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
 from asyncflow.engine.checks import check_concurrency, check_retry, check_seconds, refuse
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.driver import BlockingHost, drive
-from asyncflow.engine.failure import cancelled_error, explain
-from asyncflow.engine.items import RAISE, OnError
+from asyncflow.engine.failure import add_note, cancelled_error, explain
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.step import ONCE, Mode, Step
-from asyncflow.engine.tasks import running_host
 from asyncflow.events import LoopHeld
 from asyncflow.policy.retry import Retry
 from asyncflow.waiting import current
@@ -35,6 +35,8 @@ HELD_TOO_LONG = 0.25
 
 class BaseNode:
     """What nodes and flows have in common: parameters, and where each action leads.
+
+    On its own it is prep, exec and post without attempts, on the calling thread.
 
     Attributes:
         params: What an enclosing batch flow gives this run, merged from the outermost to the innermost.
@@ -77,13 +79,16 @@ class BaseNode:
         if action in self.successors:
             warnings.warn(f"Overwriting successor for action '{action}'", stacklevel=outside())
         self.successors[action] = node
-        node.__dict__.setdefault("_before", WeakSet()).add(self)
+        node.__dict__.setdefault("_led_here_by", _Sources()).add(self)
         return node
 
     def predecessors(self) -> list[BaseNode]:
-        """Nodes from which something leads here, whether or not they are part of a flow."""
-        before = [node for node in self.__dict__.get("_before", ()) if self in node.successors.values()]
-        return sorted(before, key=label)
+        """Nodes from which something leads here, whether or not they are part of a flow.
+
+        Pickled and deeply copied nodes have forgotten them.
+        """
+        sources = self.__dict__.get("_led_here_by", _Sources()).alive()
+        return [node for node in sources if any(self is target for target in node.successors.values())]
 
     def __rshift__(self, other: BaseNode) -> BaseNode:
         return self.next(other)
@@ -123,11 +128,34 @@ class BaseNode:
 
     async def _step(self, shared: Any, run: Run) -> Any:
         """prep, exec, post, in the run; returns the action."""
-        raise NotImplementedError
+        prep_res = plain(self, self.prep(shared))
+        exec_res = plain(self, self.exec(prep_res))
+        return plain(self, self.post(shared, prep_res, exec_res))
 
     def __repr__(self) -> str:
         actions = ", ".join(f"{action!r} -> {label(node)}" for action, node in self.successors.items())
         return f"<{label(self)}{': ' + actions if actions else ''}>"
+
+
+class _Sources:
+    """Weak references to nodes, by identity: a node may be unhashable, as a dataclass is.
+
+    Copies and pickles of it are empty: what is copied along with a node is what it leads to.
+    """
+
+    def __init__(self) -> None:
+        self._refs: list[ref[BaseNode]] = []
+
+    def add(self, node: BaseNode) -> None:
+        sources = self.alive()
+        if not any(node is other for other in sources):
+            self._refs = [ref(source) for source in (*sources, node)]
+
+    def alive(self) -> list[BaseNode]:
+        return [node for reference in self._refs if (node := reference()) is not None]
+
+    def __reduce__(self) -> tuple[type[_Sources], tuple[()]]:
+        return _Sources, ()
 
 
 class Transition:
@@ -177,6 +205,7 @@ class Node(BaseNode):
         'Hello, Ada'
     """
 
+    _cur_retry = 0
     #: The settings that were found right, and the error policy among them.
     _checked: tuple[Any, OnError] = (None, RAISE)
 
@@ -233,7 +262,11 @@ class Node(BaseNode):
             self.on_error,
         )
         if settings != self._checked[0]:
-            self._checked = (settings, self._check_anew())
+            try:
+                self._checked = (settings, self._check_anew())
+            except (TypeError, ValueError) as exc:
+                add_note(exc, f"asyncflow: a setting of {label(self)}")
+                raise
         return self._checked[1]
 
     def _check_anew(self) -> OnError:
@@ -261,9 +294,18 @@ class Node(BaseNode):
 
     @property
     def cur_retry(self) -> int:
-        """Inside `exec` and `exec_fallback`: which attempt is running, from 0. It belongs to the item."""
+        """Inside `exec` and `exec_fallback`: which attempt is running, from 0. It belongs to the item.
+
+        Elsewhere it is 0, or what was assigned: programs for PocketFlow assign it in `__init__` and in tests.
+        """
         waiter: Any = current.get()
-        return waiter.attempt - 1 if getattr(waiter, "owner", None) is self else 0
+        if getattr(waiter, "owner", None) is self:
+            return int(waiter.attempt) - 1
+        return self._cur_retry
+
+    @cur_retry.setter
+    def cur_retry(self, value: int) -> None:
+        self._cur_retry = value
 
     def _rule(self) -> Retry:
         if self.retry is not None:
@@ -275,12 +317,23 @@ class Node(BaseNode):
 
     def _threaded(self, run: Run) -> bool:
         """Whether a plain exec of this node runs on threads here."""
-        return self.offload or run.offload or self.concurrency > 1 or self._timed()
+        if self.concurrency != 1:
+            self._check()  # it may have been set since, to what cannot be compared
+            if self.concurrency > 1:
+                return True
+        return self.offload or run.offload or self._timed()
 
     def _described(self, run: Run) -> Step:
         """What the engine is to do with each item."""
         mode = Mode.THREAD if self._threaded(run) else Mode.INLINE
-        return self._build_step(self.exec, mode, self.exec_fallback, mode)
+        return self._build_step(self.exec, mode, self._fall_back, mode)
+
+    def _fall_back(self, prep_res: Any, exc: Exception) -> Any:
+        """`exec_fallback`, with `exc` as the exception in hand: `traceback.format_exc()` there shows it."""
+        try:
+            raise exc
+        except Exception:
+            return self.exec_fallback(prep_res, exc)
 
     def _build_step(
         self,
@@ -318,9 +371,12 @@ class Node(BaseNode):
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives: one item through `exec`."""
         if not self._bare(run) or self._threaded(run):
-            return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
+            keep = self._check().keep
+            return await run_one(self._described(run), prep_res, run, keep=keep)
         # What most steps are: nothing to guard. The meaning of `run_one`, without a slot that nobody asks.
         run.counts.started += 1
+        if self._cur_retry:
+            self._cur_retry = 0
         try:
             try:
                 exec_res = self.exec(prep_res)
@@ -455,7 +511,8 @@ class AsyncNode(Node):
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         if not self._bare(run) or self._timed() or not self._plain.isdisjoint(("exec", "exec_fallback")):
-            return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
+            keep = self._check().keep
+            return await run_one(self._described(run), prep_res, run, keep=keep)
         run.counts.started += 1
         try:
             try:
@@ -473,14 +530,21 @@ class AsyncNode(Node):
         run.counts.succeeded += 1
         return exec_res
 
+    async def _fall_back_async(self, prep_res: Any, exc: Exception) -> Any:
+        """As `_fall_back`."""
+        try:
+            raise exc
+        except Exception:
+            return await self.exec_fallback_async(prep_res, exc)
+
     def _described(self, run: Run) -> Step:
         on_loop = "exec" not in self._plain
         fallback: Callable[..., Any] | None = None
         mode = Mode.AWAIT if on_loop else Mode.THREAD
         if "exec_fallback" in self._plain:
-            fallback, fallback_mode = self.exec_fallback, Mode.INLINE if on_loop else Mode.THREAD
+            fallback, fallback_mode = self._fall_back, Mode.INLINE if on_loop else Mode.THREAD
         else:
-            fallback, fallback_mode = self.exec_fallback_async, Mode.AWAIT
+            fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
         call = self.exec_async if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
 
