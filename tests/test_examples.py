@@ -341,15 +341,15 @@ def test_streaming_results(tmp_path: Path) -> None:
 
 
 def test_streaming_memory_is_flat(tmp_path: Path) -> None:
-    """Ten times the items take no more memory, within 100 KiB."""
+    """Ten times the items take no more memory, within 500 KB; a list of the results would take 3 MB."""
     module = example("streaming_results")
     peaks = []
-    for count in (2000, 2000, 20_000):
+    for count in (1000, 1000, 10_000):
         tracemalloc.start()
         module.main(count=count, path=tmp_path / "squares.jsonl")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] < peaks[1] + 100_000, peaks
+    assert peaks[2] < peaks[1] + 500_000, peaks
 
 
 def test_numpy_off_the_loop() -> None:
