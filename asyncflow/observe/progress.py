@@ -132,8 +132,9 @@ def _text(node: NodeTally) -> str:
 def _live(console: Console, tally: Tally) -> Live:
     from rich.live import Live
 
+    # Two columns stay free: the terminal writes ^C there, and a line that then wraps breaks the picture.
     return Live(
-        get_renderable=lambda: _picture(tuple(tally.nodes.values()), console.width, console.height),
+        get_renderable=lambda: _picture(tuple(tally.nodes.values()), console.width - 2, console.height),
         console=console,
         auto_refresh=False,
     )
@@ -185,7 +186,7 @@ def _figures(node: NodeTally) -> tuple[str, str, str]:
     """
     now = clock.now()
     count = f"{node.finished:,}" if node.total is None else f"{node.finished:,}/{node.total:,}"
-    rate = f"{node.rate(now):,.1f}/s"
+    rate = _rate(node.rate(now))
     if node.ended is not None:
         seconds = node.seconds(now)
         took = f"{seconds:.1f} s" if seconds < 59.95 else _duration(seconds)
@@ -203,6 +204,16 @@ def _detail(node: NodeTally) -> str:
         (node.running, "running"),
     )
     return ", ".join(f"{count:,} {word}" for count, word in parts if count)
+
+
+def _rate(per_second: float) -> str:
+    """A rate for people.
+
+    Example:
+        >>> _rate(1234.56), _rate(0.05), _rate(0.0)
+        ('1,234.6/s', '3.0/min', '0.0/s')
+    """
+    return f"{per_second:,.1f}/s" if per_second >= 0.1 or not per_second else f"{per_second * 60:.1f}/min"
 
 
 def _duration(seconds: float) -> str:

@@ -389,4 +389,4 @@ def test_ctrl_c(at_call: int, tmp_path: Path, document: Path, resumes: Path) -> 
             out, errors = child.communicate(timeout=20)
     assert child.returncode == 130, errors
     assert "Traceback" not in out + errors
-    assert "stopped" in errors
+    assert errors.splitlines()[-1] == "stopped"

@@ -195,7 +195,7 @@ def test_on_a_terminal_it_draws() -> None:
     with Progress(console=console) as progress:
         asyncio.run(amap(double, range(30), observers=[progress]))
     out = console.file.getvalue()  # type: ignore[attr-defined]
-    assert re.search(r"double ━{30,} 30/30 [\d,.]+/s in 0\.\d s *\n[^━]*\Z", out)
+    assert re.search(r"double ━{20,} 30/30 [\d,.]+/s in 0\.\d s *\n[^━]*\Z", out)
     assert out.rindex("\x1b[?25h") > out.rindex("\x1b[?25l")
 
 
