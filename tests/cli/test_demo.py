@@ -365,6 +365,42 @@ def started(*arguments: str | Path, **more: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX terminals")
+def test_on_a_terminal(tmp_path: Path, document: Path, resumes: Path) -> None:
+    """On a terminal of 80 columns each program has a bar with counts and rate, and time left on the way."""
+    ours, theirs = os.openpty()
+    with SimulatedProvider(latency=0.05) as provider:
+        child = subprocess.Popen(
+            [*COMMAND, "--model", "any", *map(str, ("--file", document, "--resumes", resumes))]
+            + ["--output", str(tmp_path / "out")],
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(
+                OPENAI_BASE_URL=provider.base_url, COLUMNS="80", LINES="25", TERM="xterm-256color"
+            ),
+        )
+        os.close(theirs)
+        with child, open(ours, "rb", buffering=0) as terminal:
+            written = _all_of(terminal)
+    assert child.returncode == 0, written
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written)
+    for name, count in (("in turn", 16), ("64 at once", 16), ("EvaluateResumes", 2)):
+        assert re.search(rf"{name} +━{{10,}} +{count}/{count} +[\d,.]+/s +in \d+\.\d s", text), name
+    assert re.search(r"in turn +[━╸╺]{10,} +\d+/16 +[\d.]+/s \d+ s left +1 running", text)
+    assert max(len(line) for line in re.split(r"[\r\n]+", text) if "━" in line) <= 80
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is back
+
+
+def _all_of(terminal: Any) -> str:
+    parts = []
+    try:
+        while part := terminal.read(65536):
+            parts.append(part)
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    return b"".join(parts).decode()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals")
 @pytest.mark.parametrize("at_call", [1, 20])
 def test_ctrl_c(at_call: int, tmp_path: Path, document: Path, resumes: Path) -> None:
