@@ -111,10 +111,14 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     """
     counts, place = run.counts, run.place(step.key, step.call)
     counts.started += 1
-    if place is None:
-        outcome = await _outcome_of(step, item, run)
-    else:
-        outcome = await _remembered(place, step, item, run)
+    try:
+        if place is None:
+            outcome = await _outcome_of(step, item, run)
+        else:
+            outcome = await _remembered(place, step, item, run)
+    except BaseException:
+        counts.cancelled += 1
+        raise
     if run.tell is not None:
         run.tell(ItemFinished(run.path, run.host.now(), outcome))
     if isinstance(outcome, Ok):

@@ -218,7 +218,7 @@ class OnThread:
     The slot goes on to other items when a timeout gives the job up; from then on this is a dead letter.
     """
 
-    __slots__ = ("_slot", "attempt", "live", "owner", "run")
+    __slots__ = ("_made", "_slot", "attempt", "live", "owner", "run")
 
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
@@ -226,6 +226,7 @@ class OnThread:
         self.owner = slot.owner
         self.attempt = slot.attempt
         self.live = True
+        self._made = slot.run.host.now()
 
     def call(self, function: Callable[[Any], Any], item: Any) -> Any:
         """Run on the worker thread, in a context of its own."""
@@ -233,8 +234,12 @@ class OnThread:
         return function(item)
 
     def started(self) -> None:
-        """A job that had to queue begins: its clock runs from now."""
-        self._post(self._slot.start_clock)
+        """A job that had to queue begins: its clock runs from now, and that of its item has stood still."""
+        self._post(self._begin)
+
+    def _begin(self) -> None:
+        self._slot.total_deadline += self.run.host.now() - self._made
+        self._slot.start_clock()
 
     def _post(self, callback: Callable[[], None]) -> None:
         self.run.host.from_thread(lambda: callback() if self.live else None)

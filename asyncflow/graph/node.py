@@ -16,6 +16,7 @@ from types import CoroutineType
 from typing import Any, ClassVar
 from weakref import ref
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.attempt import refuse_coroutine, run_one
 from asyncflow.engine.checks import check_concurrency, check_retry, check_seconds, refuse
 from asyncflow.engine.context import Run
@@ -189,7 +190,7 @@ class Node(BaseNode):
         name: What errors, events and drawings call it; the class's name by default.
         version: For runs that are stored: a new version means that old results no longer hold.
 
-    Each keyword may be a class attribute as well.
+    The settings that are keywords only may be class attributes as well.
 
     Example:
         >>> class Greet(Node):
@@ -342,6 +343,7 @@ class Node(BaseNode):
         fallback: Callable[[Any, Exception], Any] | None,
         fallback_mode: Mode,
     ) -> Step:
+        key = getattr(self, "key", None)
         return Step(
             call=call,
             name=label(self),
@@ -352,7 +354,7 @@ class Node(BaseNode):
             timeout=check_seconds(self.timeout, "timeout"),
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
-            key=getattr(self, "key", None),
+            key=key if callable(key) else None,
         )
 
     async def _step(self, shared: Any, run: Run) -> Any:
@@ -361,11 +363,11 @@ class Node(BaseNode):
             prep_res = plain(self, self.prep(shared))
             exec_res = await self._exec(shared, prep_res, run)
             return plain(self, self.post(shared, prep_res, exec_res))
-        began = host.now()
+        began = SYSTEM.now()
         prep_res = plain(self, self.prep(shared))
         exec_res = self._exec_in_place(shared, prep_res, run)
         action = plain(self, self.post(shared, prep_res, exec_res))
-        if (held := host.now() - began) > run.counts.loop_lag:
+        if (held := SYSTEM.now() - began) > run.counts.loop_lag:
             self._loop_held(held, run)
         return action
 
@@ -388,6 +390,9 @@ class Node(BaseNode):
         except Exception as exc:
             run.counts.failed += 1
             explain(exc, label(self), 1)
+            raise
+        except BaseException:
+            run.counts.cancelled += 1
             raise
         run.counts.succeeded += 1
         return exec_res
@@ -420,11 +425,13 @@ class Node(BaseNode):
             return
         if run.tell is not None:
             run.tell(LoopHeld(run.path, run.host.now(), held))
-        warnings.warn(
+        code = getattr(self.exec, "__code__", None)  # the user's line is there: the loop called us
+        warnings.warn_explicit(
             f"{label(self)} is a plain node in an async flow and has held the event loop for {held:.2f} "
             "seconds, during which nothing else ran; offload=True runs its exec on a worker thread",
             RuntimeWarning,
-            stacklevel=outside(),
+            code.co_filename if code is not None else __file__,
+            code.co_firstlineno if code is not None else 1,
         )
 
 
@@ -522,6 +529,9 @@ class AsyncNode(Node):
         except Exception as exc:
             run.counts.failed += 1
             explain(exc, label(self), 1)
+            raise
+        except BaseException:
+            run.counts.cancelled += 1
             raise
         run.counts.succeeded += 1
         return exec_res
