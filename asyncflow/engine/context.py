@@ -154,7 +154,7 @@ class Counts:
 
     @property
     def _singles(self) -> int:
-        """Items in flight that no pool holds: single nodes'. What a pool counts is added when it has ended."""
+        """Items in flight that no pool holds: single nodes'. A pool's are added when it has ended."""
         return self.started - self.succeeded - self.failed - self.skipped - self.cancelled
 
     def statistics(self) -> Statistics:
