@@ -219,33 +219,33 @@ class HTTPClient:
         return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
 
     async def _attempt(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
+        """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
+        timeouts = call.timeouts
+        whole = Whole(self._max_body_size_bytes, timeouts.total if timeouts.total != math.inf else None)
+        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
         async with self._lane.attempt(call.tokens) as ticket:
-            response = await self._exchange(call)
+            redirected = 0
+            while True:
+                self._attempts += 1
+                response = await self._wire.send(request, timeouts)
+                status = response.status_code
+                if status not in redirects.STATUSES or status in call.accept:
+                    break
+                redirected += 1
+                if redirected > self._max_redirects:
+                    raise redirects.refused(request, response, f"it is number {redirected} in a row")
+                method, url, headers, content = redirects.following(request, response)
+                request = self._wire.request(method, url, headers, content, timeouts, whole)
             ticket.answered(response.headers)
-            if response.status_code not in call.accept:
+            if status >= 300 and status not in call.accept:
                 error = failures.from_status(response)
                 if error is not None:
-                    self._refused += response.status_code == 429
+                    self._refused += status == 429
                     raise error
             result = read(response)
             if call.used is not None:
                 ticket.used(call.used(result))
             return result
-
-    async def _exchange(self, call: Call) -> httpx.Response:
-        """One request, and the redirects it leads through."""
-        timeouts = call.timeouts
-        total = timeouts.total if timeouts.total != math.inf else None
-        whole = Whole(self._max_body_size_bytes, total)
-        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
-        for _ in range(self._max_redirects + 1):
-            self._attempts += 1
-            response = await self._wire.send(request, timeouts)
-            if response.status_code not in redirects.STATUSES or response.status_code in call.accept:
-                return response
-            method, url, headers, content = redirects.following(request, response)
-            request = self._wire.request(method, url, headers, content, timeouts, whole)
-        raise redirects.refused(request, response, f"it is number {self._max_redirects + 1} in a row")
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -171,10 +171,9 @@ class LLMClient:
             f"running={now.running} calls={now.calls}>"
         )
 
-    async def _ask(self, ask: Ask) -> Completion:
-        body = self._provider.body(ask, self.base_url)
-        return await self._complete.send(
-            body,
+    def _ask(self, ask: Ask) -> Coroutine[Any, Any, Completion]:
+        return self._complete.send(
+            self._provider.body(ask, self.base_url),
             headers={"idempotency-key": f"{self._name}-{next(self._numbers)}"},  # per call, not per attempt
             read=self._read,
             used=_tokens,
