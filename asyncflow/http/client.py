@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from asyncflow.http.body import encode_json
 from asyncflow.http.call import Call
 from asyncflow.http.endpoint import Endpoint
 from asyncflow.http.lane import Lane, OpenLane
+from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import Whole
 from asyncflow.http.wire import Wire
@@ -158,33 +160,23 @@ class HTTPClient:
             Call(method, target, all_headers, body, timeouts, idempotent, accept=accept), _as_it_is
         )
 
-    async def call(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
-        """Make a call, attempt after attempt, until `read` has made something of an answer.
+    def call(self, call: Call, read: Callable[[httpx.Response], T]) -> Coroutine[Any, Any, T]:
+        """Make a call, attempt after attempt, until `read` has made something of an answer. To be awaited.
 
         Args:
             call: What to send.
             read: Takes a good answer and returns the result; what it raises ends the attempt.
         """
-        tally = Tally()
-        self._running += 1
-        try:
-            while True:
-                try:
-                    return await self._attempt(call, read)
-                except Exception as error:
-                    tally.count(error)
-                    wait = wait_before_next(error, tally, self._retry, call.repeatable)
-                    if wait is None:
-                        self._failed += 1
-                        if isinstance(error, errors.HTTPError):
-                            error.attempts = tally.attempts
-                            error.exhausted = self._retry is not None
-                        raise
-                async with waiting("retry"):
-                    await anyio.sleep(wait)
-        finally:
-            self._running -= 1
-            self._calls += 1
+        return self._repeat(call.repeatable, lambda: self._attempt(call, read))
+
+    async def open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
+        """Open an answer that is read while it comes; whoever has it closes it.
+
+        Args:
+            call: What to send.
+            begin: Reads the stream's beginning; what it raises ends the attempt, and may be repeated.
+        """
+        return await self._repeat(call.repeatable, lambda: self._open(call, begin))
 
     def endpoint(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
         """An address that takes and gives JSON, prepared for many calls.
@@ -218,6 +210,28 @@ class HTTPClient:
         base = failures.plain_url(httpx.URL(self._base)) if self._base else ""
         return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
 
+    async def _repeat(self, repeatable: bool, attempt: Callable[[], Awaitable[T]]) -> T:
+        tally = Tally()
+        self._running += 1
+        try:
+            while True:
+                try:
+                    return await attempt()
+                except Exception as error:
+                    tally.count(error)
+                    wait = wait_before_next(error, tally, self._retry, repeatable)
+                    if wait is None:
+                        self._failed += 1
+                        if isinstance(error, errors.HTTPError):
+                            error.attempts = tally.attempts
+                            error.exhausted = self._retry is not None
+                        raise
+                async with waiting("retry"):
+                    await anyio.sleep(wait)
+        finally:
+            self._running -= 1
+            self._calls += 1
+
     async def _attempt(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
         """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
         timeouts = call.timeouts
@@ -246,6 +260,25 @@ class HTTPClient:
             if call.used is not None:
                 ticket.used(call.used(result))
             return result
+
+    async def _open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
+        timeouts = call.timeouts
+        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, None)
+        async with AsyncExitStack() as leave:
+            ticket = await leave.enter_async_context(self._lane.attempt(call.tokens))
+            self._attempts += 1
+            deadline = anyio.current_time() + timeouts.total
+            response = await self._wire.send(request, timeouts)
+            leave.push_async_callback(response.aclose)
+            ticket.answered(response.headers)
+            if response.status_code >= 300:
+                error = await self._wire.refusal(response, self._max_body_size_bytes)
+                self._refused += error.status == 429
+                raise error
+            stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
+            result = await begin(stream)
+            stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
+            return stream, result
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:
