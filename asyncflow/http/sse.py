@@ -39,31 +39,34 @@ class EventDecoder:
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        self._rest = ""
+        self._line: list[str] = []  # pieces of the line that has not ended
         self._name = ""
         self._data: list[str] = []
-
-    @property
-    def held(self) -> int:
-        """Characters kept for an event that has not ended."""
-        return len(self._rest) + sum(map(len, self._data))
+        self.held = 0  #: Characters kept for an event that has not ended.
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that end in this piece."""
-        text = self._rest + self._decode(piece)
+        text = self._decode(piece)
+        self.held += len(text)
+        if self._line and self._line[-1] == "\r":
+            text = self._line.pop() + text
         # A \r at the very end may be half of a \r\n: what follows will tell.
-        held = "\r" if text.endswith("\r") else ""
-        lines = _LINE_END.split(text[: len(text) - len(held)])
-        self._rest = lines.pop() + held
-        events = []
-        for line in lines:
-            if line:
-                self._field(line)
-                continue
-            if self._data:
-                events.append(Event(self._name or "message", "\n".join(self._data)))
-            self._name, self._data = "", []
-        return events
+        half = text.endswith("\r")
+        lines = _LINE_END.split(text[:-1] if half else text)
+        last = lines.pop()
+        if lines:
+            lines[0] = "".join(self._line) + lines[0]
+            self._line.clear()
+        self._line += [last, "\r"] if half else [last]
+        return [event for line in lines for event in self._take(line)]
+
+    def _take(self, line: str) -> list[Event]:
+        if line:
+            self._field(line)
+            return []
+        found = [Event(self._name or "message", "\n".join(self._data))] if self._data else []
+        self._name, self._data, self.held = "", [], 0
+        return found
 
     def _field(self, line: str) -> None:
         field, _, value = line.partition(":")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import anyio
@@ -15,6 +15,9 @@ from asyncflow.http.body import read_whole
 from asyncflow.http.lane import Ticket
 from asyncflow.http.sse import Event, EventDecoder
 from asyncflow.http.transport import BodyTooLargeError
+
+#: Seconds to wait for the end of a body whose end mark has come.
+DRAIN = 0.5
 
 
 class Stream:
@@ -86,6 +89,12 @@ class Stream:
         if isinstance(answer, dict) and answer.get("error"):
             raise failures.reported(whole, answer["error"])
         return answer
+
+    async def drain(self) -> None:
+        """Read what follows the end mark, nothing as a rule, so that the connection can be used again."""
+        with anyio.move_on_after(DRAIN), suppress(httpx.HTTPError):
+            while await anext(self._pieces, None) is not None:
+                pass
 
     def bad_answer(self, why: str) -> errors.BadAnswerError:
         """An answer that is not what was promised."""

@@ -151,4 +151,6 @@ class TextStream:
             )
             self._completion = self._finished(whole)
             self._stream.ticket.used(whole.usage.total_tokens)
+            if self._stream.is_events:
+                await self._stream.drain()
         await self.aclose()
