@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -101,6 +102,7 @@ class HTTPClient:
         self._base = base_url.rstrip("/")
         self._headers = httpx.Headers({"accept": "*/*", "accept-encoding": "gzip, deflate"})
         self._headers.update(headers)
+        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
         self.timeouts = Timeouts.of(timeout)
         self._retry = retry
         self._lane = lane if lane is not None else OpenLane()
@@ -149,8 +151,9 @@ class HTTPClient:
         body, kind = _body(json, data, content)
         if kind is not None:
             all_headers["content-type"] = kind
-        all_headers.update(headers)
-        target = httpx.URL(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
+        if headers:
+            all_headers.update(headers)
+        target = _url(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
         if params is not None:
             target = target.copy_merge_params(params)
         if idempotent is None:
@@ -249,6 +252,9 @@ class HTTPClient:
                 if redirected > self._max_redirects:
                     raise redirects.refused(request, response, f"it is number {redirected} in a row")
                 method, url, headers, content = redirects.following(request, response)
+                if call.keep_method and method != call.method:
+                    where = failures.plain_url(url)
+                    raise redirects.refused(request, response, f"the right address is probably {where}")
                 request = self._wire.request(method, url, headers, content, timeouts, whole)
             ticket.answered(response.headers)
             if status >= 300 and status not in call.accept:
@@ -282,8 +288,12 @@ class HTTPClient:
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:
-    response.read()
     return response
+
+
+@lru_cache(512)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)  # which takes longer than most of what follows
 
 
 def _body(

@@ -93,7 +93,8 @@ class Endpoint:
         all_headers = self._headers
         if headers:
             all_headers = all_headers.copy()
-            all_headers.update(headers)
+            for name, value in headers.items():
+                all_headers[name] = value
         return Call(
             self._method,
             self._url,
@@ -101,6 +102,7 @@ class Endpoint:
             content,
             self._client.timeouts,
             repeatable=True,
+            keep_method=True,
             tokens=len(content) // 4,
             used=used,
         )
