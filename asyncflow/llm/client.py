@@ -54,7 +54,8 @@ class LLMClient:
         price: Money per million tokens, for `Completion.cost` and `statistics().cost`.
 
     Raises:
-        ValueError: If there is neither a key nor a base URL, or the provider is unknown.
+        ValueError: If there is neither a key nor a base URL, the key cannot be one, or the provider is
+            unknown.
         NotSupportedError: For `concurrency="auto"`, `requests_per_minute`, `tokens_per_minute` and
             `max_cost`, which are not built yet.
 
@@ -99,7 +100,7 @@ class LLMClient:
                 f"{self._provider.key_variable}; for a server of your own pass base_url= (and api_key='')"
             )
         self._http = HTTPClient(timeout=timeout, retry=retry, lane=_lane(concurrency, limits), client=http)
-        headers = self._provider.headers((key or "").strip())
+        headers = self._provider.headers(_checked_key(key))
         self._complete = self._http.endpoint("POST", self.base_url + self._provider.path(), headers)
         path = self._provider.embeddings_path
         self._embed = self._http.endpoint("POST", self.base_url + path, headers) if path else None
@@ -268,6 +269,13 @@ class LLMClient:
         if form is None:
             form = self._forms[schema] = Form(schema)
         return form
+
+
+def _checked_key(key: str | None) -> str:
+    key = (key or "").strip()
+    if not key.isascii() or not key.isprintable():  # the key itself stays out of the text
+        raise ValueError("api_key holds a character that no key has: was it copied whole, and nothing else?")
+    return key
 
 
 def _refuse(**given: object) -> None:
