@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import TypeAlias
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, EventsDropped
 
@@ -68,7 +69,7 @@ class Broadcast:
         """Wait until all is told, but no longer than the grace."""
         waker = host.waker()
         self._on_end = lambda: host.from_thread(waker.set)
-        cancel = host.call_later(GRACE, waker.set)
+        cancel = SYSTEM.call_later(GRACE, waker.set)  # their thread lives in real time
         if self._dropped:
             self._queue.put(EventsDropped(host.now(), self._dropped))
         self._queue.put(None)

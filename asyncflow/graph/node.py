@@ -16,7 +16,6 @@ from types import CoroutineType
 from typing import Any, ClassVar
 from weakref import ref
 
-from asyncflow.clock import SYSTEM
 from asyncflow.engine.attempt import refuse_coroutine, run_one
 from asyncflow.engine.checks import check_concurrency, check_retry, check_seconds, refuse
 from asyncflow.engine.context import Run
@@ -59,6 +58,8 @@ class BaseNode:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith("asyncflow."):
+            _refuse_taken_names(cls)
         own = ("__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__")
         cls._plain_copy = not any(
             name in kind.__dict__ for kind in cls.__mro__ if kind is not object for name in own
@@ -363,11 +364,11 @@ class Node(BaseNode):
             prep_res = plain(self, self.prep(shared))
             exec_res = await self._exec(shared, prep_res, run)
             return plain(self, self.post(shared, prep_res, exec_res))
-        began = SYSTEM.now()
+        began = host.now()
         prep_res = plain(self, self.prep(shared))
         exec_res = self._exec_in_place(shared, prep_res, run)
         action = plain(self, self.post(shared, prep_res, exec_res))
-        if (held := SYSTEM.now() - began) > run.counts.loop_lag:
+        if (held := host.now() - began) > run.counts.loop_lag:
             self._loop_held(held, run)
         return action
 
@@ -553,6 +554,28 @@ class AsyncNode(Node):
             fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
         call = self.exec_async if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
+
+
+def _refuse_taken_names(cls: type[BaseNode]) -> None:
+    """Refuse a class that would replace what the engine calls by chance or by knowledge of PocketFlow."""
+    taken = {
+        name
+        for kind in cls.__mro__
+        if kind.__module__.startswith("asyncflow.graph.")
+        for name in kind.__dict__
+        if name.startswith("_") and not name.startswith("__")
+    }
+    for name in cls.__dict__:
+        if name in taken:
+            raise TypeError(
+                f"{cls.__name__} defines {name}, which asyncflow uses itself; call it something else"
+            )
+        if name in ("_run", "_run_async", "_orch", "_orch_async"):
+            warnings.warn(
+                f"{cls.__name__} defines {name}, which PocketFlow calls and asyncflow does not: it does not "
+                "change how the node runs",
+                stacklevel=outside(),
+            )
 
 
 def _written_plainly(cls: type, part: str) -> bool:

@@ -280,3 +280,22 @@ def test_a_wrong_class_attribute_is_refused_when_the_node_is_made(kind, settings
     """As above, for settings written into the class."""
     with pytest.raises(error, match=text):
         type("Summarise", (kind,), settings)()
+
+
+# Names -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["_step", "_exec", "_check", "_cur_retry"])
+@pytest.mark.parametrize("kind", [Node, AsyncNode])
+def test_a_private_name_of_asyncflow_is_refused(kind, name):
+    """A helper that would replace a part of the engine is an error where its class is written."""
+    with pytest.raises(TypeError, match=f"Own defines {name}, which asyncflow uses itself"):
+        type("Own", (kind,), {name: lambda self: None})
+
+
+@pytest.mark.parametrize("name", ["_run", "_run_async", "_orch", "_orch_async"])
+def test_overriding_pocketflows_internals_warns(name):
+    """They are not called here, so overriding them would change nothing, silently."""
+    with pytest.warns(UserWarning, match=f"Own defines {name}, which PocketFlow calls"):
+        type("Own", (Flow,), {name: lambda self, shared: None})
+    type("Own", (Flow,), {"_other": 1, "__mangled": 2})
