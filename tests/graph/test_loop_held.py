@@ -85,8 +85,8 @@ def test_a_plain_node_in_place_takes_no_slot():
         def exec(self, prep_res):
             ran.append("quick")
 
-    class Chooses(AsyncNode):
-        async def post_async(self, shared, prep_res, exec_res):
+    class Chooses(Node):
+        def post(self, shared, prep_res, exec_res):
             return "slow" if self.params["i"] else "quick"
 
     class Both(AsyncParallelBatchFlow):
