@@ -31,7 +31,7 @@ class Source:
     """
 
     def __init__(self, items: Any, *, host: Host, blocking: bool) -> None:
-        self.length = len(items) if type(items) in _PLAIN or isinstance(items, Collection) else None
+        self.length = _length(items)
         self.next: Callable[[], Any] | None = None
         self._host = host
         self._async: AsyncIterator[Any] | None = None
@@ -73,6 +73,15 @@ class Source:
             close()
         else:
             await on_thread(self._host, self._threads, close)
+
+
+def _length(items: Any) -> int | None:
+    if type(items) not in _PLAIN and not isinstance(items, Collection):
+        return None
+    try:
+        return len(items)
+    except TypeError:  # a tqdm bar around a generator has a __len__ without an answer
+        return None
 
 
 def check_items(items: Any, what: str) -> None:
