@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.attempt import attempt, fall_back, finished, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
@@ -34,7 +35,7 @@ from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
 
-#: Seconds after which a worker whose calls never suspend lets others run.
+#: Seconds after which workers whose calls never suspend let others run.
 _PATIENCE = 0.005
 
 
@@ -153,6 +154,8 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
+        #: When, in real time, workers whose calls never suspend let others run.
+        self._rest = math.inf if run.host.blocking or step.atomic else SYSTEM.now() + _PATIENCE
         self._exhausted = False
         self._halted = False
         self._pulling = False
@@ -253,9 +256,8 @@ class Pool:
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
         step, place, results, deliver = self.step, self.place, self._results, self._deliver
-        call, take, tell, now = step.call, self.source.next, place.tell, place.host.now
+        call, take, tell, now = step.call, self.source.next, place.tell, SYSTEM.now
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
-        rest = math.inf if place.host.blocking or step.atomic else now() + _PATIENCE
         changed = False
         slot = Slot(place, step, self._deadlines, self._threads, self)
         current.set(slot)
@@ -309,9 +311,12 @@ class Pool:
                     changed = copy_context() != before
                 except Exception:  # the values in it may not be comparable
                     changed = True
-                if now() >= rest:
+                if now() >= self._rest:
+                    # The first of them to come back begins the next turn, which all workers share.
+                    turn = self._rest
                     await place.host.let_others_run()
-                    rest = now() + _PATIENCE
+                    if turn == self._rest:
+                        self._rest = now() + _PATIENCE
         except BaseException as exc:
             # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
             self.stop(exc)
