@@ -88,9 +88,7 @@ def test_the_total_timeout_does_not_run_while_a_job_queues_for_a_thread(run: Any
 
             async def call() -> None:
                 retry = Retry(2, wait=0, jitter=0)
-                result.append(
-                    await amap(work, [1], concurrency=1, timeout=1, total_timeout=10, retry=retry)
-                )
+                result.append(await amap(work, [1], concurrency=1, timeout=1, total_timeout=10, retry=retry))
 
             async with anyio.create_task_group() as group:
                 group.start_soon(call)
