@@ -40,7 +40,7 @@ def test_a_job_that_ends_as_its_time_runs_out_gives_its_slot_back(run_asyncio: A
             with FakeClock(autojump=False) as clock:
                 host = running_host()
                 cap = Cap(host, 1)
-                gate, ended = threading.Event(), threading.Event()
+                gate = threading.Event()
 
                 def work(item: int) -> None:
                     gate.wait(5)
