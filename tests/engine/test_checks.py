@@ -106,7 +106,7 @@ def test_a_call_in_the_place_of_the_function_is_refused_and_not_left_unawaited()
 
 
 def test_run_refuses_what_is_no_flow() -> None:
-    """A class, a function, a coroutine, nothing: each a TypeError that says so, and none is left unawaited."""
+    """A class, a function, a coroutine, nothing: each a TypeError that says so; none is left unawaited."""
     flow = AsyncFlow(start=AsyncNode())
 
     async def main() -> None:
