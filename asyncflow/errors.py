@@ -88,9 +88,8 @@ class TooManyFailuresError(AsyncflowError):
     """As many items failed as `on_error` allows, so the call stopped.
 
     Attributes:
-        outcomes: What became of the items that finished, in input order and not yet handed to anyone:
-            every one for `amap` and nodes that collect; only the failures where a reader or `post_item`
-            has already received the rest.
+        outcomes: What became of the items that finished, in input order, for `amap` and nodes that collect.
+            Empty where a reader of a `stream` or `post_item` has already received them.
     """
 
     def __init__(self, message: str = "", *, outcomes: tuple[Any, ...] = ()) -> None:

@@ -7,11 +7,13 @@ its cap and its observers, and counts as waiting.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
@@ -78,6 +80,37 @@ class _Ticket:
         self.granted = False
 
 
+class Pulse:
+    """How long the event loop has been held: whoever finds it too long lets others run.
+
+    All workers of a run share one, so that they hold the loop for this long together, not each. Where calls
+    suspend by themselves, that costs one needless turn in every `PATIENCE` seconds.
+
+    Attributes:
+        rest: When, in real time, to let others run.
+    """
+
+    PATIENCE = 0.01
+
+    __slots__ = ("_asked", "_host", "rest")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._asked = False
+        self.rest = math.inf if host.blocking else SYSTEM.now() + self.PATIENCE
+
+    async def let_others_run(self) -> None:
+        """One turn of the loop; until it comes, nobody goes on for long."""
+        if not self._asked:
+            self._asked = True
+            self._host.call_soon(self._turned)
+        await self._host.let_others_run()
+
+    def _turned(self) -> None:
+        self._asked = False
+        self.rest = SYSTEM.now() + self.PATIENCE
+
+
 class Counted(Protocol):
     """Whoever counts items while it is at work: a pool."""
 
@@ -119,6 +152,11 @@ class Counts:
         self.recalled += pool.recalled
         self.retries += pool.retries
 
+    @property
+    def _singles(self) -> int:
+        """Items in flight that no pool holds: single nodes'. A pool's are added when it has ended."""
+        return self.started - self.succeeded - self.failed - self.skipped - self.cancelled
+
     def statistics(self) -> Statistics:
         """A frozen copy of the counts at this moment."""
         pools = tuple(self.pools)
@@ -128,7 +166,7 @@ class Counts:
             failed=self.failed + sum(pool.failed for pool in pools),
             skipped=self.skipped + sum(pool.skipped for pool in pools),
             cancelled=self.cancelled + sum(pool.cancelled for pool in pools),
-            in_flight=sum(pool.in_flight for pool in pools),
+            in_flight=self._singles + sum(pool.in_flight for pool in pools),
             waiting=sum(pool.waiting for pool in pools),
             parked=sum(pool.parked for pool in pools),
             recalled=self.recalled + sum(pool.recalled for pool in pools),
@@ -155,7 +193,19 @@ class Run:
         offload: Whether everything plain beneath runs on threads.
     """
 
-    __slots__ = ("cap", "counts", "host", "journal", "offload", "path", "places", "tell", "trail", "visit")
+    __slots__ = (
+        "cap",
+        "counts",
+        "host",
+        "journal",
+        "offload",
+        "path",
+        "places",
+        "pulse",
+        "tell",
+        "trail",
+        "visit",
+    )
 
     def __init__(
         self,
@@ -168,6 +218,7 @@ class Run:
         trail: tuple[str, ...] = (),
         offload: bool = False,
         counts: Counts | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.host = host
         self.cap = cap
@@ -178,6 +229,7 @@ class Run:
         self.visit = 0
         self.places: list[Place] = []
         self.offload = offload
+        self.pulse = pulse if pulse is not None else Pulse(host)
         self.counts = counts if counts is not None else Counts(host.now)
 
     def inside(self, name: str, visit: int = 0) -> Run:
@@ -214,11 +266,12 @@ class Run:
         run.offload = True
         return run
 
-    def place(self, key: Callable[[Any], Any] | None, result_type: Any) -> Place | None:
-        """Where the node that runs here keeps its results, if anything remembers them."""
+    def place(self, key: Callable[[Any], Any] | None, function: Callable[..., Any]) -> Place | None:
+        """Where the node that runs here keeps what `function` returns, if anything remembers it."""
         if self.journal is None:
             return None
-        place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=result_type)
+        declared = declared_result(function)
+        place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=declared)
         self.places.append(place)
         return place
 
@@ -236,9 +289,20 @@ class Run:
             trail=self.trail,
             offload=self.offload,
             counts=self.counts,
+            pulse=self.pulse if host is self.host else None,
         )
         run.visit, run.places = self.visit, self.places
         return run
+
+
+def declared_result(function: Callable[..., Any]) -> Any:
+    """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
+    if "return" not in (getattr(function, "__annotations__", None) or {}):  # a mock's are None
+        return None
+    try:
+        return get_type_hints(function).get("return")
+    except Exception:  # a name in an annotation may not be there at run time
+        return None
 
 
 def surrounding(host: Host) -> Run | None:

@@ -21,6 +21,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
+from asyncflow.clock import SYSTEM
 from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
@@ -36,9 +37,6 @@ from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
 from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
-
-#: Seconds after which a worker whose calls never suspend lets others run.
-_PATIENCE = 0.005
 
 
 class Pool:
@@ -93,7 +91,7 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
-        self._ledger = run.place(step.key, step.result_type) if step.exec else None
+        self._ledger = run.place(step.key, step.call) if step.exec else None
         self._uncommitted = 0
         self._most_uncommitted = max(64, concurrency)
         self._give_up: Callable[[], None] | None = None
@@ -159,7 +157,7 @@ class Pool:
         if tell is not None:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
         try:
-            async with LoneCrew() if self._most <= 1 else host.crew() as self._crew:
+            async with LoneCrew() if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
@@ -187,9 +185,7 @@ class Pool:
         """End everything now; `error` is what the call raises, unless something else came first."""
         if self.error is None:
             self.error = error
-        self._exhausted = True
-        self._parking.clear()
-        self._review()
+        self._halt()
         if self._crew is None:
             return
         if self._ledger is not None and isinstance(error, Exception):
@@ -198,6 +194,12 @@ class Pool:
             self._over()
         else:
             self._crew.cancel()
+
+    def _halt(self) -> None:
+        """Begin nothing more: neither new items nor parked ones."""
+        self._exhausted = True
+        self._parking.halt()
+        self._review()
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
@@ -214,10 +216,11 @@ class Pool:
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
         step, place, results = self.step, self.place, self._results
-        call, take, now, ledger = step.call, self.source.next, place.host.now, self._ledger
+        call, take, now, ledger = step.call, self.source.next, SYSTEM.now, self._ledger
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
         plain = ledger is None and place.tell is None
-        rest = math.inf if place.host.blocking or step.atomic else now() + _PATIENCE
+        pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
+        last = math.inf if self.source.length is None else self.source.length
         changed = False
         slot = Slot(place, step, self._deadlines, self._threads, self)
         current.set(slot)
@@ -271,9 +274,8 @@ class Pool:
                     changed = copy_context() != before
                 except Exception:  # the values in it may not be comparable
                     changed = True
-                if now() >= rest:
-                    await place.host.let_others_run()
-                    rest = now() + _PATIENCE
+                if patient and now() >= pulse.rest and self.started < last:
+                    await pulse.let_others_run()
         except BaseException as exc:
             # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
             self.stop(exc)
@@ -296,13 +298,12 @@ class Pool:
 
     async def _next(self) -> Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
-        while True:
+        while not self._over():
             if self._parking.due:
                 parked = self._parking.take()
                 self._review()
+                self._wake_one()  # fewer are parked: there may be room for one more from the source
                 return parked
-            if self._over():
-                return None
             room = (
                 self.started < self._until
                 and len(self._parking) < self.concurrency
@@ -329,6 +330,7 @@ class Pool:
             if self._results is not None:
                 self._results.append(None)
             return Parked(index, item, 1, math.inf)
+        return None
 
     async def _wait(self) -> None:
         """Until something may have changed for `_next`."""
@@ -413,8 +415,8 @@ class Pool:
             if kept is not None:
                 self.recalled += 1
                 self._show(replace(kept, index=slot.index, item=slot.item))
-                if slot.index % 64 == 0:  # reading back may never suspend
-                    await self.place.host.let_others_run()
+                if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
+                    await self.place.pulse.let_others_run()
                 return True
         ledger.begin(slot.key)
         return False

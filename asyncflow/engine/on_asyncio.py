@@ -26,8 +26,8 @@ class AsyncioHost:
     def from_thread(self, callback: Callable[[], None]) -> None:
         self.loop.call_soon_threadsafe(callback)
 
-    def crew(self) -> AsyncioCrew:
-        return AsyncioCrew(self.loop)
+    def crew(self, on_cancel: Callable[[], None]) -> AsyncioCrew:
+        return AsyncioCrew(self.loop, on_cancel)
 
     def detach(self, function: Start, context: Context) -> AsyncioDetached:
         return AsyncioDetached(self.loop, function, context)
@@ -41,6 +41,9 @@ class AsyncioHost:
     def cancelled(self, exc: BaseException) -> bool:
         task = asyncio.current_task(self.loop)
         return isinstance(exc, CancelledError) and task is not None and task.cancelling() > 0
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon(callback)
 
     async def let_others_run(self) -> None:
         await asyncio.sleep(0)
@@ -74,28 +77,34 @@ class AsyncioWaker:
 
 
 class AsyncioCrew:
-    __slots__ = ("_cancelled", "_done", "_loop", "_tasks")
+    __slots__ = ("_cancelled", "_done", "_loop", "_on_cancel", "_tasks")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_cancel: Callable[[], None]) -> None:
         self._loop = loop
+        self._on_cancel = on_cancel
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: asyncio.Future[None] | None = None
         self._cancelled = False
 
     def start(self, function: Start, *args: Any, context: Context) -> None:
-        self._tasks.add(self._loop.create_task(function(*args), context=context))
+        task = self._loop.create_task(function(*args), context=context)
+        self._tasks.add(task)
+        if self._cancelled:
+            self._cancel(task)
 
     def leave(self) -> None:
         # Cheaper than a done callback for each child, which is one more trip through the loop.
         self._ended(asyncio.current_task(self._loop))
 
     def cancel(self) -> None:
-        if self._cancelled:  # once: the children's own cleanup may still await
-            return
-        self._cancelled = True
-        for task in tuple(self._tasks):
-            task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
-            task.cancel()
+        if not self._cancelled:  # once: the children's own cleanup may still await
+            self._cancelled = True
+            for task in tuple(self._tasks):
+                self._cancel(task)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
+        task.cancel()
 
     def _ended(self, task: asyncio.Task[None] | None) -> None:
         self._tasks.discard(task)
@@ -116,6 +125,7 @@ class AsyncioCrew:
             try:
                 await self._done
             except CancelledError as signal:
+                self._on_cancel()
                 self.cancel()
                 cancelled = signal
         if cancelled is not None:

@@ -30,8 +30,8 @@ class TrioHost:
         except trio.RunFinishedError as exc:
             raise RuntimeError("the trio run has ended") from exc
 
-    def crew(self) -> TrioCrew:
-        return TrioCrew()
+    def crew(self, on_cancel: Callable[[], None]) -> TrioCrew:
+        return TrioCrew()  # who ignores a cancellation here meets it again at the next await
 
     def detach(self, function: Start, context: Context) -> TrioDetached:
         return TrioDetached(self, function, context)
@@ -44,6 +44,9 @@ class TrioHost:
 
     def cancelled(self, exc: BaseException) -> bool:
         return isinstance(exc, trio.Cancelled)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._token.run_sync_soon(callback)
 
     async def let_others_run(self) -> None:
         await trio.lowlevel.checkpoint()

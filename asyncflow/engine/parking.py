@@ -38,10 +38,12 @@ class Parking:
 
     Attributes:
         due: Those whose wait is over, first come first served. Emptied by `take`.
+        halted: Nothing is kept any more.
     """
 
     def __init__(self, host: Host, came_due: Callable[[int], None]) -> None:
         self.due: deque[Parked] = deque()
+        self.halted = False
         self._host = host
         self._came_due = came_due
         self._waiting: list[tuple[float, int, Parked]] = []
@@ -53,6 +55,8 @@ class Parking:
 
     def park(self, parked: Parked, wait: float) -> None:
         """Keep an item for `wait` seconds; no wait, and it is due at once."""
+        if self.halted:
+            return
         parked.at = self._host.now() + wait
         if wait <= 0:
             self.due.append(parked)
@@ -66,9 +70,10 @@ class Parking:
         parked.total_deadline += self._host.now() - parked.at
         return parked
 
-    def clear(self) -> None:
-        """Give up all that are here."""
+    def halt(self) -> None:
+        """Give up all that are here, and all that may still come."""
         self.close()
+        self.halted = True
         self._waiting.clear()
         self.due.clear()
 

@@ -44,8 +44,8 @@ class Interrupt(Protocol):
 class Crew(Protocol):
     """Children that never outlive the block: leaving it waits for all of them.
 
-    A cancellation of the block reaches every child once, and is raised again when all have ended. The last
-    thing that a child does is to call `leave`.
+    A cancellation, of the block or by `cancel`, reaches every child once, one that is started later too;
+    that of the block is raised again when all have ended. The last thing a child does is to call `leave`.
     """
 
     def leave(self) -> None: ...
@@ -77,7 +77,9 @@ class Host(Protocol):
     clock: Clock
     now: Callable[[], float]
 
-    def crew(self) -> Crew: ...
+    def crew(self, on_cancel: Callable[[], None]) -> Crew:
+        """A crew; `on_cancel` is told when its block is cancelled, since a child may ignore that."""
+
     def detach(self, function: Start, context: Context) -> Detached: ...
     def waker(self) -> Waker: ...
     def interrupt(self) -> Interrupt: ...
@@ -87,6 +89,9 @@ class Host(Protocol):
 
     def cancelled(self, exc: BaseException) -> bool:
         """Whether `exc`, just caught, is a cancellation of the calling task, not an exec's own doing."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` in the next turn of the loop."""
 
     async def let_others_run(self) -> None: ...
     async def outlast(self, waker: Waker) -> None:

@@ -13,7 +13,7 @@ import warnings
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import CoroutineType
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 from weakref import ref
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
@@ -191,7 +191,7 @@ class Node(BaseNode):
         name: What errors, events and drawings call it; the class's name by default.
         version: For runs that are stored: a new version means that old results no longer hold.
 
-    Each keyword may be a class attribute as well.
+    The settings that are keywords only may be class attributes as well.
 
     Example:
         >>> class Greet(Node):
@@ -346,6 +346,7 @@ class Node(BaseNode):
         fallback: Callable[[Any, Exception], Any] | None,
         fallback_mode: Mode,
     ) -> Step:
+        key = getattr(self, "key", None)
         return Step(
             call=call,
             name=label(self),
@@ -356,8 +357,7 @@ class Node(BaseNode):
             timeout=check_seconds(self.timeout, "timeout"),
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
-            key=getattr(self, "key", None),
-            result_type=declared_result(call),
+            key=key if callable(key) else None,
         )
 
     async def _step(self, shared: Any, run: Run) -> Any:
@@ -368,10 +368,6 @@ class Node(BaseNode):
             return plain(self, self.post(shared, prep_res, exec_res))
         began = host.now()
         prep_res = plain(self, self.prep(shared))
-        if run.cap is not None and not run.cap.acquire_nowait():
-            queued = host.now()
-            await run.cap.acquire()
-            began += host.now() - queued  # others ran meanwhile
         exec_res = self._exec_in_place(shared, prep_res, run)
         action = plain(self, self.post(shared, prep_res, exec_res))
         if (held := host.now() - began) > run.counts.loop_lag:
@@ -398,6 +394,9 @@ class Node(BaseNode):
             run.counts.failed += 1
             explain(exc, label(self), 1)
             raise
+        except BaseException:
+            run.counts.cancelled += 1
+            raise
         run.counts.succeeded += 1
         return exec_res
 
@@ -416,15 +415,12 @@ class Node(BaseNode):
     def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """A plain exec on the event loop's thread: nothing else runs until it is done.
 
-        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included.
-        It has a slot under the run's cap, if there is one, and gives it back.
+        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included,
+        and takes no slot under the run's cap: while it runs, no other exec does, and waiting for a slot
+        would tear its prep, exec and post apart.
         """
         host = BlockingHost()
-        try:
-            return drive(host, self._exec(shared, prep_res, run.on(host)))
-        finally:
-            if run.cap is not None:
-                run.cap.release()
+        return drive(host, self._exec(shared, prep_res, run.on(host)))
 
     def _loop_held(self, held: float, run: Run) -> None:
         run.counts.loop_lag = held
@@ -432,11 +428,13 @@ class Node(BaseNode):
             return
         if run.tell is not None:
             run.tell(LoopHeld(run.path, run.host.now(), held))
-        warnings.warn(
+        code = getattr(self.exec, "__code__", None)  # the user's line is there: the loop called us
+        warnings.warn_explicit(
             f"{label(self)} is a plain node in an async flow and has held the event loop for {held:.2f} "
             "seconds, during which nothing else ran; offload=True runs its exec on a worker thread",
             RuntimeWarning,
-            stacklevel=outside(),
+            code.co_filename if code is not None else __file__,
+            code.co_firstlineno if code is not None else 1,
         )
 
 
@@ -535,6 +533,9 @@ class AsyncNode(Node):
             run.counts.failed += 1
             explain(exc, label(self), 1)
             raise
+        except BaseException:
+            run.counts.cancelled += 1
+            raise
         run.counts.succeeded += 1
         return exec_res
 
@@ -618,16 +619,6 @@ def refuse_waiting_source(node: BaseNode, items: Any, run: Run) -> None:
             "synchronous node runs without an event loop; use the async class of the same kind, or a plain "
             "generator"
         )
-
-
-def declared_result(function: Callable[..., Any]) -> Any:
-    """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
-    if "return" not in (getattr(function, "__annotations__", None) or {}):  # a mock's are None
-        return None
-    try:
-        return get_type_hints(function).get("return")
-    except Exception:  # a name in an annotation may not be there at run time
-        return None
 
 
 def step_copy(node: BaseNode) -> BaseNode:

@@ -177,7 +177,7 @@ def test_nothing_is_visible_before_it_is_committed() -> None:
 
 
 def test_a_failure_lets_what_is_in_flight_end_and_be_committed() -> None:
-    """Under on_error="raise" items in flight are paid for: they end, and are committed, before it is raised."""
+    """Items in flight are paid for: they end, and are committed, before the first failure is raised."""
     memory = Memory()
     fail, others = asyncio.Event(), []
 
