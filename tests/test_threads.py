@@ -39,7 +39,7 @@ def test_only_what_has_not_started_can_be_taken_back() -> None:
     ended = threading.Event()
     first = pool.submit(gate.wait, 5)
     second = pool.submit(ran.append, 2)
-    third = pool.submit(ran.append, 3, done=lambda job: ended.set())
+    pool.submit(ran.append, 3, done=lambda job: ended.set())
     assert not first.withdraw()
     assert second.withdraw() and second.withdraw()
     pool.grow(2)
