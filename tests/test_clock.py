@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import pytest
 
 from asyncflow import Node, clock
 from asyncflow.clock import FakeClock, sleep

@@ -18,7 +18,6 @@ from asyncflow import (
     AsyncParallelBatchNode,
     BatchNode,
     Flow,
-    Node,
     Retry,
     amap,
     run_sync,

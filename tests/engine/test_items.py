@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from asyncflow import Failed, Ok, Retry, amap, stream
 from asyncflow.clock import FakeClock, sleep
-from asyncflow.errors import ItemCancelledError, ItemTimeoutError, TooManyFailuresError
+from asyncflow.errors import ItemCancelledError, TooManyFailuresError
 
 
 class Later(Exception):
