@@ -32,8 +32,9 @@ def test_the_drawn_tree_is_the_real_tree() -> None:
         parents[depth:] = [found[2]]
         drawn[found[2]] = parents[depth - 1] if depth else "Exception"
         kind = real()[found[2]]
-        builtin = re.search(r"\(an? (\w+)\)", found[3])
-        assert [base.__name__ for base in kind.__bases__[1:]] == ([builtin[1]] if builtin else [])
+        brackets = re.search(r"\((an? \w+(?:, an? \w+)*)\)", found[3])
+        others = re.findall(r"an? (\w+)", brackets[1]) if brackets else []
+        assert [base.__name__ for base in kind.__bases__[1:]] == others
     assert drawn == {name: kind.__bases__[0].__name__ for name, kind in real().items()}
 
 

@@ -7,30 +7,29 @@ from typing import Any
 
 import pytest
 
-from asyncflow.threads import Job, ThreadPool
+from asyncflow.threads import ThreadPool
 
 
 def test_no_more_than_the_limit_and_first_come_first_served() -> None:
     """Jobs beyond the limit queue; each starts when one before it has ended, in order."""
     pool, gates, order = ThreadPool(2), [threading.Event() for _ in range(4)], []
-    ended = threading.Event()
+    begun = [threading.Event() for _ in range(4)]
 
-    def work(number: int) -> int:
+    def work(number: int) -> None:
         order.append(number)
+        begun[number].set()
         gates[number].wait(5)
-        return number
 
-    def done(job: Job) -> None:
-        if job.value == 3:
-            ended.set()
-
-    jobs = [pool.submit(work, number, done=done) for number in range(4)]
+    jobs = [pool.submit(work, number) for number in range(4)]
     assert [job.queued for job in jobs] == [False, False, True, True]
     assert repr(pool) == "<ThreadPool limit=2 running=2 queued=2>"
-    for gate in gates:
-        gate.set()
-    assert ended.wait(5)
+    assert begun[0].wait(5) and begun[1].wait(5)
+    for ends, follows in ((0, 2), (1, 3)):
+        gates[ends].set()
+        assert begun[follows].wait(5)
     assert order[2:] == [2, 3] and sorted(order[:2]) == [0, 1]
+    gates[2].set()
+    gates[3].set()
 
 
 def test_only_what_has_not_started_can_be_taken_back() -> None:
