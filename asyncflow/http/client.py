@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anyio
 import httpx
 
-from asyncflow import errors
+from asyncflow import clock, errors
 from asyncflow.http import failures, redirects
 from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
 from asyncflow.http.body import encode_json
@@ -230,7 +230,7 @@ class HTTPClient:
                             error.exhausted = self._retry is not None
                         raise
                 async with waiting("retry"):
-                    await anyio.sleep(wait)
+                    await clock.sleep(wait)
         finally:
             self._running -= 1
             self._calls += 1
