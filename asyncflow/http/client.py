@@ -100,7 +100,9 @@ class HTTPClient:
         trust_env: bool = True,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._headers = httpx.Headers({"accept": "*/*", "accept-encoding": "gzip, deflate"})
+        self._headers = httpx.Headers(
+            {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "asyncflow"}
+        )
         self._headers.update(headers)
         self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
         self.timeouts = Timeouts.of(timeout)
