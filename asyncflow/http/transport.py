@@ -91,6 +91,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             if name not in _WRITTEN_BELOW and name.lower() not in _WRITTEN_BELOW
         ]
         body = _body(request)
+        proxy = self._proxy(url)
+        if proxy is not None and not proxy.startswith(("http://", "https://")):
+            kind = proxy.partition(":")[0]
+            raise httpx.UnsupportedProtocol(
+                f"the environment names a {kind} proxy for it, which aiohttp does not speak: pass a client of "
+                "your own (httpx.AsyncClient with httpx[socks]), or trust_env=False"
+            )
         missing = _AUTOMATIC.difference([name.lower() for name, _ in headers])
         answer: aiohttp.ClientResponse | None = None
         try:
@@ -101,7 +108,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=body,
                 skip_auto_headers=missing or None,
                 allow_redirects=False,
-                proxy=self._proxy(url),
+                proxy=proxy,
                 ssl=self._context() if url.scheme == "https" else True,
                 timeout=self._timeout(request, whole),
             )
