@@ -95,8 +95,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if proxy is not None and not proxy.startswith(("http://", "https://")):
             kind = proxy.partition(":")[0]
             raise httpx.UnsupportedProtocol(
-                f"the environment names a {kind} proxy for it, which aiohttp does not speak: pass a client of "
-                "your own (httpx.AsyncClient with httpx[socks]), or trust_env=False"
+                f"the environment names a {kind} proxy for it, which aiohttp does not speak: pass a client "
+                "of your own (httpx.AsyncClient with httpx[socks]), or trust_env=False"
             )
         missing = _AUTOMATIC.difference([name.lower() for name, _ in headers])
         answer: aiohttp.ClientResponse | None = None
