@@ -130,7 +130,7 @@ def test_reasons() -> None:
 async def test_quotas_over_the_wire(path: str) -> None:
     """429 with the wait in both headers, and what is left in each protocol's own spelling."""
     async with SimulatedProvider(
-        latency=0, requests_per_minute=6000, tokens_per_minute=60000, burst=0.02
+        latency=0, requests_per_minute=60, tokens_per_minute=60000, burst=2.0
     ) as provider:
         body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
         async with HTTPClient(base_url=provider.anthropic_base_url, retry=None) as http:
@@ -140,20 +140,20 @@ async def test_quotas_over_the_wire(path: str) -> None:
         statistics = provider.statistics()
     limits = rate_limits(first.headers)
     assert limits is not None and limits.requests is not None and limits.tokens is not None
-    assert limits.requests.limit == 6000 and limits.tokens.remaining is not None
+    assert limits.requests.limit == 60 and limits.tokens.remaining is not None
     assert refused and sum(statistics.refused.values()) == len(refused)
-    assert refused[0].headers["retry-after"] == "1" and 0 < int(refused[0].headers["retry-after-ms"]) <= 20
+    assert refused[0].headers["retry-after"] == "1" and 0 < int(refused[0].headers["retry-after-ms"]) <= 1000
 
 
 @pytest.mark.asyncio
 async def test_refused_calls_come_through() -> None:
     """A client waits as long as the provider asks, and everything is answered."""
-    async with SimulatedProvider(latency=0, requests_per_minute=3000, burst=0.1) as provider:
-        async with LLMClient("m", base_url=provider.base_url, api_key="", concurrency=4) as llm:
-            await asyncio.gather(*(llm.complete(f"{number}") for number in range(20)))
+    async with SimulatedProvider(latency=0, requests_per_minute=1200, burst=0.1) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="", concurrency=12) as llm:
+            await asyncio.gather(*(llm.complete(f"{number}") for number in range(12)))
             refused = llm.statistics().refused
         assert provider.statistics().refused == {"requests": refused} and refused > 0
-        assert provider.statistics().answered == 20
+        assert provider.statistics().answered == 12
 
 
 @pytest.mark.asyncio
