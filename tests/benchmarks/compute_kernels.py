@@ -1,0 +1,157 @@
+"""How fast the kernels of `compute` are beside PyTorch, SciPy, the seed's code and a plain copy.
+
+    python tests/benchmarks/compute_kernels.py [--threads 2] [--kernels numpy|numba] [--only softmax] [--json]
+
+Every row is measured in one run: the candidates take turns, so a slow moment of the machine hits all of
+them, and the ratio is that of the medians. A number above 1 means that asyncflow is faster. Candidates
+that are not installed are left out, with a line that says so. The geometric mean leaves the loader out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import compute_seed as seed  # noqa: E402
+
+from asyncflow import compute  # noqa: E402
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    torch = None
+try:
+    import scipy.special as special
+except ImportError:
+    special = None
+
+Call = Callable[[], object]
+
+
+def softmax_cases(rng) -> dict[str, dict[str, Call]]:
+    x = rng.standard_normal((8192, 1000)).astype(np.float32)
+    y = rng.integers(0, 1000, 8192)
+    copy = lambda: x.copy()  # noqa: E731
+    cases = {
+        "softmax 8192x1000": {
+            "ours": lambda: compute.softmax(x), "seed": lambda: seed.softmax_batch(x), "copy": copy,
+        },
+        "log_softmax 8192x1000": {
+            "ours": lambda: compute.log_softmax(x), "seed": lambda: np.log(seed.softmax_batch(x)), "copy": copy,
+        },
+        "sigmoid 8192x1000": {
+            "ours": lambda: compute.sigmoid(x), "seed": lambda: seed.sigmoid_batch(x), "copy": copy,
+        },
+        "cross_entropy+grad 8192x1000": {
+            "ours": lambda: compute.cross_entropy_with_grad(x, y), "seed": lambda: seed_loss(x, y), "copy": copy,
+        },
+    }  # fmt: skip
+    if special:
+        cases["softmax 8192x1000"]["scipy"] = lambda: special.softmax(x, axis=1)
+        cases["log_softmax 8192x1000"]["scipy"] = lambda: special.log_softmax(x, axis=1)
+        cases["sigmoid 8192x1000"]["scipy"] = lambda: special.expit(x)
+    if torch:
+        t, u = torch.from_numpy(x), torch.from_numpy(y)
+        leaf = t.clone().requires_grad_()
+
+        def loss():
+            leaf.grad = None
+            F.cross_entropy(leaf, u).backward()
+
+        cases["softmax 8192x1000"]["torch"] = lambda: torch.softmax(t, 1)
+        cases["log_softmax 8192x1000"]["torch"] = lambda: torch.log_softmax(t, 1)
+        cases["sigmoid 8192x1000"]["torch"] = lambda: torch.sigmoid(t)
+        cases["cross_entropy+grad 8192x1000"]["torch"] = loss
+    return cases
+
+
+def seed_loss(x, y):
+    p = seed.softmax_batch(x)
+    return seed.cross_entropy_batch(p, y), seed.compute_grad_loss(p, y)
+
+
+GROUPS = [softmax_cases]
+
+
+def measure(candidates: dict[str, Call], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each candidate, in turns, after six calls each to settle (PyTorch needs them)."""
+    for call in candidates.values():
+        for _ in range(6):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, call in candidates.items():
+            time.sleep(0.03)  # OpenBLAS threads of a peer spin for 25 ms after a product
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    peers = ["torch", "scipy", "seed", "copy"]
+    lines = [
+        f"| {'operation':<30} | {'ms':>7} | " + " | ".join(f"{'vs ' + p:>8}" for p in peers) + " |",
+        f"|{'-' * 32}|{'-' * 9}|" + "|".join("-" * 10 for _ in peers) + "|",
+    ]
+    for name, row in rows.items():
+        ratios = [f"{row[p] / row['ours']:8.2f}" if p in row else f"{'':8}" for p in peers]
+        lines.append(f"| {name:<30} | {row['ours']:7.2f} | " + " | ".join(ratios) + " |")
+    kernels = [row for name, row in rows.items() if "loader" not in name]
+    means = []
+    for p in peers:
+        ratios = [math.log(row[p] / row["ours"]) for row in kernels if p in row]
+        means.append(f"{math.exp(sum(ratios) / len(ratios)):8.2f}" if ratios else f"{'':8}")
+    lines.append(f"| {'geometric mean, no loader':<30} | {'':7} | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--kernels", choices=["numpy", "numba"], default="numpy")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if torch:
+        torch.set_num_threads(args.threads)
+    else:
+        print("PyTorch is NOT installed: its column is empty", file=sys.stderr)
+    rows = {}
+    for group in GROUPS:
+        if (
+            args.only
+            and args.only not in group.__name__
+            and not any(args.only in name for name in group(np.random.default_rng(0)))
+        ):
+            continue
+        for name, candidates in group(np.random.default_rng(0)).items():
+            if args.only and args.only not in name:
+                continue
+            with compute.workers(args.threads), compute.kernels(args.kernels):
+                rows[name] = measure(candidates, args.repeats)
+    if args.json:
+        print(json.dumps({"threads": args.threads, "kernels": args.kernels, "median_ms": rows}, indent=1))
+    else:
+        print(
+            f"{args.threads} threads, kernels {args.kernels!r}, float32; ratios above 1: asyncflow is faster"
+        )
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""PyTorch in float64 as the judge, where it is installed: values and gradients over all options."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from asyncflow import compute
+
+from .reference import error, tolerance
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+DTYPES = [np.float32, np.float64]
+
+
+def leaf(x):
+    return torch.tensor(np.asarray(x, np.float64), requires_grad=True)
+
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "sigmoid": torch.sigmoid,
+    "log_sigmoid": F.logsigmoid,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "softmax": lambda t: torch.softmax(t, -1),
+    "log_softmax": lambda t: torch.log_softmax(t, -1),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name, dtype, rng, kernel):
+    """Values and gradients of every activation."""
+    x, dy = ((rng.standard_normal((64, 33)) * s).astype(dtype) for s in (4, 1))
+    t = leaf(x)
+    wanted = ACTIVATIONS[name](t)
+    wanted.backward(torch.tensor(dy.astype(np.float64)))
+    y = getattr(compute, name)(x)
+    assert error(y, wanted.detach().numpy()) < tolerance(dtype)
+    source = x if name in ("log_sigmoid", "gelu") else y
+    got = getattr(compute, name + "_backward")(source, dy)
+    assert error(got, t.grad.numpy()) < tolerance(dtype)
+
+
+CASES = list(
+    itertools.product(
+        ["index", "ignored", "spread"], [False, True], [0.0, 0.2], ["mean", "sum", "none"], DTYPES
+    )
+)
+
+
+@pytest.mark.parametrize(("kind", "weighted", "smoothing", "reduction", "dtype"), CASES)
+def test_cross_entropy(kind, weighted, smoothing, reduction, dtype, rng, kernel):
+    """Every combination of targets, weights, smoothing and reduction."""
+    x = (rng.standard_normal((40, 7)) * 3).astype(dtype)
+    weight = rng.random(7) if weighted else None
+    if weighted:
+        weight[2] = 0
+    targets = rng.integers(0, 7, 40)
+    if kind == "ignored":
+        targets[::3] = -100
+    if kind == "spread":
+        targets = rng.dirichlet(np.ones(7), 40).astype(dtype)
+    t = leaf(x)
+    wanted = F.cross_entropy(
+        t,
+        torch.tensor(targets.astype(np.float64) if kind == "spread" else targets),
+        weight=None if weight is None else torch.tensor(weight),
+        label_smoothing=smoothing,
+        reduction=reduction,
+    )
+    wanted.sum().backward()
+    loss, grad = compute.cross_entropy_with_grad(
+        x, targets, weight=weight, label_smoothing=smoothing, reduction=reduction
+    )
+    assert error(loss, wanted.detach().numpy()) < tolerance(dtype)
+    assert error(grad, t.grad.numpy()) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_other_losses(reduction, dtype, rng):
+    """Squared error, Huber and binary cross-entropy."""
+    x, y = rng.standard_normal((30, 4)).astype(dtype) * 3, rng.random((30, 4)).astype(dtype)
+    cases = [
+        ("mse_loss", {}, lambda t, u: F.mse_loss(t, u, reduction=reduction)),
+        ("huber_loss", {"delta": 0.7}, lambda t, u: F.huber_loss(t, u, delta=0.7, reduction=reduction)),
+        (
+            "binary_cross_entropy",
+            {"pos_weight": 3.0},
+            lambda t, u: F.binary_cross_entropy_with_logits(
+                t, u, pos_weight=torch.tensor(3.0, dtype=torch.float64), reduction=reduction
+            ),
+        ),
+    ]
+    for name, options, oracle in cases:
+        t = leaf(x)
+        wanted = oracle(t, torch.tensor(y.astype(np.float64)))
+        wanted.sum().backward()
+        loss, grad = getattr(compute, name + "_with_grad")(x, y, reduction=reduction, **options)
+        assert error(loss, wanted.detach().numpy()) < tolerance(dtype)
+        assert error(grad, t.grad.numpy()) < tolerance(dtype)
