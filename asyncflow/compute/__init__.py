@@ -16,7 +16,9 @@ from asyncflow.compute.activations import (
     tanh,
     tanh_backward,
 )
+from asyncflow.compute.batch_norm import BatchNormContext, batch_norm_backward, batch_norm_forward
 from asyncflow.compute.cross_entropy import cross_entropy, cross_entropy_with_grad, loss_weight
+from asyncflow.compute.layer_norm import LayerNormContext, layer_norm_backward, layer_norm_forward
 from asyncflow.compute.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_grad,
@@ -30,6 +32,10 @@ from asyncflow.compute.settings import kernels, workers
 from asyncflow.compute.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
+    "BatchNormContext",
+    "LayerNormContext",
+    "batch_norm_backward",
+    "batch_norm_forward",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
     "cross_entropy",
@@ -39,6 +45,8 @@ __all__ = [
     "huber_loss",
     "huber_loss_with_grad",
     "kernels",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "log_sigmoid",
     "log_sigmoid_backward",
     "log_softmax",

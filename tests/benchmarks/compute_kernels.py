@@ -48,13 +48,15 @@ def softmax_cases(rng) -> dict[str, dict[str, Call]]:
             "ours": lambda: compute.softmax(x), "seed": lambda: seed.softmax_batch(x), "copy": copy,
         },
         "log_softmax 8192x1000": {
-            "ours": lambda: compute.log_softmax(x), "seed": lambda: np.log(seed.softmax_batch(x)), "copy": copy,
+            "ours": lambda: compute.log_softmax(x),
+            "seed": lambda: np.log(seed.softmax_batch(x)), "copy": copy,
         },
         "sigmoid 8192x1000": {
             "ours": lambda: compute.sigmoid(x), "seed": lambda: seed.sigmoid_batch(x), "copy": copy,
         },
         "cross_entropy+grad 8192x1000": {
-            "ours": lambda: compute.cross_entropy_with_grad(x, y), "seed": lambda: seed_loss(x, y), "copy": copy,
+            "ours": lambda: compute.cross_entropy_with_grad(x, y),
+            "seed": lambda: seed_loss(x, y), "copy": copy,
         },
     }  # fmt: skip
     if special:
@@ -81,11 +83,37 @@ def seed_loss(x, y):
     return seed.cross_entropy_batch(p, y), seed.compute_grad_loss(p, y)
 
 
-GROUPS = [softmax_cases]
+def batch_norm_cases(rng) -> dict[str, dict[str, Call]]:
+    x, dy = (rng.standard_normal((4096, 1024)).astype(np.float32) for _ in range(2))
+    gamma, beta, mean, var = (np.ones(1024, np.float32) * v for v in (1, 0, 0, 1))
+    theirs = seed.BatchNorm(1024)
+
+    def ours():
+        _, ctx = compute.batch_norm_forward(x, gamma, beta, mean, var, training=True)
+        compute.batch_norm_backward(ctx, dy)
+
+    def old():
+        theirs.forward(x)
+        theirs.backward(dy)
+
+    cases = {"ours": ours, "seed": old, "copy": lambda: (x.copy(), dy.copy())}
+    if torch:
+        t, up = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
+        layer = torch.nn.BatchNorm1d(1024)
+
+        def peer():
+            t.grad = None
+            layer(t).backward(up)
+
+        cases["torch"] = peer
+    return {"batch_norm fwd+bwd 4096x1024": cases}
+
+
+GROUPS = [softmax_cases, batch_norm_cases]
 
 
 def measure(candidates: dict[str, Call], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each candidate, in turns, after six calls each to settle (PyTorch needs them)."""
+    """Median milliseconds of each candidate, in turns, after six calls each (PyTorch settles then)."""
     for call in candidates.values():
         for _ in range(6):
             call()

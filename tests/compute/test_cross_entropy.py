@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asyncflow.compute import (
     cross_entropy,
@@ -73,7 +74,7 @@ def test_a_large_loss_is_not_capped(kernel):
 
 
 def test_infinite_logits(kernel):
-    """-inf on another class is a class ruled out; on the true class the loss is inf; whole rows of -inf are NaN."""
+    """-inf rules a class out; on the true class the loss is inf; whole rows of -inf are NaN."""
     inf = np.inf
     x = np.array([[0, -inf, 0], [0, -inf, 0], [-inf, -inf, -inf], [inf, 0, 0]], np.float32)
     with np.errstate(all="raise"):

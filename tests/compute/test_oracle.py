@@ -104,3 +104,50 @@ def test_other_losses(reduction, dtype, rng):
         loss, grad = getattr(compute, name + "_with_grad")(x, y, reduction=reduction, **options)
         assert error(loss, wanted.detach().numpy()) < tolerance(dtype)
         assert error(grad, t.grad.numpy()) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(50, 6), (8, 6, 5), (4, 6, 5, 3)])
+def test_batch_norm(shape, training, dtype, rng, kernel):
+    """Result, gradients and running statistics, with momentum and as a plain average."""
+    for momentum in (0.1, 0.7, None):
+        layer = torch.nn.BatchNorm1d(6, momentum=momentum, dtype=torch.float64)
+        if len(shape) == 4:
+            layer = torch.nn.BatchNorm2d(6, momentum=momentum, dtype=torch.float64)
+        layer.train(training)
+        gamma, beta = rng.standard_normal(6).astype(dtype), rng.standard_normal(6).astype(dtype)
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(gamma))
+            layer.bias.copy_(torch.tensor(beta))
+        mean, var = np.zeros(6, dtype), np.ones(6, dtype)
+        for step in range(2):
+            x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+            t = leaf(x)
+            layer.zero_grad()
+            wanted = layer(t)
+            wanted.backward(torch.tensor(dy.astype(np.float64)))
+            y, ctx = compute.batch_norm_forward(
+                x, gamma, beta, mean, var, training=training, momentum=momentum, batches_seen=step
+            )
+            dx, dgamma, dbeta = compute.batch_norm_backward(ctx, dy)
+            pairs = [
+                (y, wanted), (dx, t.grad), (dgamma, layer.weight.grad), (dbeta, layer.bias.grad),
+                (mean, layer.running_mean), (var, layer.running_var),
+            ]  # fmt: skip
+            for got, want in pairs:
+                assert error(got, want.detach().numpy()) < tolerance(dtype, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layer_norm(dtype, rng):
+    """Result and gradients over the last axis."""
+    x, dy = (rng.standard_normal((9, 5, 16)).astype(dtype) for _ in range(2))
+    gamma, beta = leaf(rng.standard_normal(16)), leaf(rng.standard_normal(16))
+    t = leaf(x)
+    wanted = F.layer_norm(t, (16,), gamma, beta)
+    wanted.backward(torch.tensor(dy.astype(np.float64)))
+    y, ctx = compute.layer_norm_forward(x, gamma.detach().numpy(), beta.detach().numpy())
+    dx, dgamma, dbeta = compute.layer_norm_backward(ctx, dy)
+    for got, want in [(y, wanted), (dx, t.grad), (dgamma, gamma.grad), (dbeta, beta.grad)]:
+        assert error(got, want.detach().numpy()) < tolerance(dtype)
