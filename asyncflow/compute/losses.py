@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from asyncflow.compute.checks import Array, floating, one_of, positive, real, same_shape, work_dtype
+from asyncflow.compute.divisor import note
 from asyncflow.compute.sums import total
 from asyncflow.compute.tiles import map_tiles, plan
 from asyncflow.errors import ShapeError
@@ -188,9 +189,10 @@ def _run(tile: _Tile, x: Any, target: Any, reduction: str, with_grad: bool) -> t
 
 
 def reduced(value: float, divisor: float, reduction: str) -> float:
-    """The sum or the mean; the mean over nothing is NaN."""
+    """The sum or the mean; the mean over nothing is NaN. What a mean is divided by is noted for a trainer."""
     if reduction == "sum":
         return float(value)
+    note(divisor)
     return float(value / divisor) if divisor else float("nan")
 
 

@@ -75,8 +75,8 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
         out: Array of x's shape and dtype to write into; may be x itself.
 
     Example:
-        >>> log_softmax(np.array([20.0, 0.0, 0.0], np.float32))[0]
-        np.float32(-4.1223073e-09)
+        >>> log_softmax(np.array([20.0, 0.0, 0.0], np.float32))[:1]
+        array([-4.1223074e-09], dtype=float32)
     """
     return map_rows(pick("log_softmax", _log_softmax), (floating("x", x),), axis, out)
 
