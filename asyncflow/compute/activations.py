@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from asyncflow.compute.checks import Array, floating, one_of, same_shape
+from asyncflow.compute.checks import Array, cast, floating, one_of, same_shape
 from asyncflow.compute.erf import normal_cdf
 from asyncflow.compute.layout import Tile, map_elements
 from asyncflow.compute.settings import pick
@@ -204,4 +204,4 @@ def _gelu_tanh_backward(x: Array, dy: Array, out: Array) -> None:
 def _backward(tile: Tile, name: str, x: Array, dy: Array, out: Array | None) -> Array:
     x, dy = floating(name, x), floating("dy", dy)
     same_shape("dy", dy, name, x)
-    return map_elements(tile, (x, dy.astype(x.dtype, copy=False)), out)
+    return map_elements(tile, (x, cast(dy, x.dtype)), out)

@@ -61,6 +61,7 @@ class BatchNormContext:
     channel_axis: int
 
 
+@np.errstate(all="ignore")
 def batch_norm_forward(
     x: Array,
     gamma: Array | None,
@@ -133,8 +134,7 @@ def batch_norm_forward(
             raise RangeError("evaluation needs running_mean and running_var, got None")
         rows = as_channels(x, axis)
         mean, variance = running_mean.astype(np.float64), running_var.astype(np.float64)
-    with np.errstate(all="ignore"):
-        invstd = 1 / np.sqrt(variance + eps)
+    invstd = 1 / np.sqrt(variance + eps)
     y = _normalise(rows, mean, invstd, scale, shift, work).reshape(x.shape)
     return y, BatchNormContext(x, mean, invstd, scale, training, axis)
 
@@ -188,6 +188,7 @@ def _normalise(
     return y
 
 
+@np.errstate(all="ignore")
 def batch_norm_backward(ctx: BatchNormContext, dy: Array) -> tuple[Array, Array, Array]:
     """The gradients of `batch_norm_forward` with respect to x, gamma and beta.
 

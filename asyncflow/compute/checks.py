@@ -32,6 +32,12 @@ def real(name: str, x: Any, dtype: np.dtype[Any]) -> Array:
     return array.astype(dtype, copy=False)
 
 
+def cast(x: Array, dtype: np.dtype[Any]) -> Array:
+    """`x` in another dtype, not copied if it has it; numbers too large become infinite without a warning."""
+    with np.errstate(all="ignore"):
+        return x.astype(dtype, copy=False)
+
+
 def same_shape(name: str, x: Array, other: str, y: Array) -> None:
     """Refuse shapes that differ, those NumPy would broadcast included: (n, 1) against (n,) is n by n."""
     if x.shape != y.shape:

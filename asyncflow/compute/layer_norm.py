@@ -22,6 +22,7 @@ class LayerNormContext:
     gamma: Array | None
 
 
+@np.errstate(all="ignore")
 def layer_norm_forward(
     x: Array, gamma: Array | None, beta: Array | None, *, eps: float = 1e-5
 ) -> tuple[Array, LayerNormContext]:
@@ -77,6 +78,7 @@ def layer_norm_forward(
     return y.reshape(x.shape), LayerNormContext(x, mean, invstd, scale)
 
 
+@np.errstate(all="ignore")
 def layer_norm_backward(ctx: LayerNormContext, dy: Array) -> tuple[Array, Array, Array]:
     """The gradients of `layer_norm_forward` with respect to x, gamma and beta.
 

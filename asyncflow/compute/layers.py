@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asyncflow.compute.batch_norm import BatchNormContext, batch_norm_backward, batch_norm_forward
-from asyncflow.compute.checks import Array, count, floating, not_negative, share, work_dtype
+from asyncflow.compute.checks import Array, cast, count, floating, not_negative, share, work_dtype
 from asyncflow.compute.dropout import DropoutContext, dropout_backward, dropout_forward
 from asyncflow.compute.layer_norm import LayerNormContext, layer_norm_backward, layer_norm_forward
 from asyncflow.compute.parameter import Parameter
@@ -63,9 +63,11 @@ class Linear:
                 f"x must have the layer's dtype {weight.dtype}, got {x.dtype}; use x.astype(...)"
             )
         y = product(x.reshape(-1, weight.shape[1]), weight.T)
-        y += self.bias.value
+        with np.errstate(all="ignore"):
+            y += self.bias.value
         return y.reshape(*x.shape[:-1], weight.shape[0]), x
 
+    @np.errstate(all="ignore")
     def backward(self, ctx: Array, dy: Array, *, input_grad: bool = True) -> Array:
         """Add to the gradients of weight and bias; return that of x (empty if `input_grad` is False)."""
         weight = self.weight.value
@@ -75,12 +77,12 @@ class Linear:
             raise ShapeError(f"dy must have the shape of the result, {wanted}, got {dy.shape}")
         work = work_dtype(weight.dtype)
         x, up = ctx.reshape(-1, weight.shape[1]), dy.reshape(-1, weight.shape[0])
-        x, up = x.astype(work, copy=False), up.astype(work, copy=False)
+        x, up = cast(x, work), cast(up, work)
         self.weight.add_grad(product(up.T, x))
         self.bias.add_grad(column_sums(up).astype(work))
         if not input_grad:
             return np.empty(0, ctx.dtype)
-        return product(up, weight.astype(work, copy=False)).astype(ctx.dtype, copy=False).reshape(ctx.shape)
+        return cast(product(up, cast(weight, work)), ctx.dtype).reshape(ctx.shape)
 
     def parameters(self) -> list[Parameter]:
         """weight and bias."""

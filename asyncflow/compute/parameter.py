@@ -37,7 +37,8 @@ class Parameter:
     def add_grad(self, gradient: Array) -> None:
         """Add to the gradient. Several backwards add up until `zero_grad`."""
         same_shape("gradient", gradient, self.name, self.value)
-        self.grad += gradient
+        with np.errstate(all="ignore"):
+            self.grad += gradient
 
     def zero_grad(self) -> None:
         """Set the gradient to 0."""

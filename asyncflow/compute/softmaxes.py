@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asyncflow.compute.checks import Array, floating, same_shape
+from asyncflow.compute.checks import Array, cast, floating, same_shape
 from asyncflow.compute.layout import Tile, map_rows
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import row_sums
@@ -106,4 +106,4 @@ def _log_softmax_backward(y: Array, dy: Array, out: Array) -> None:
 def _backward(tile: Tile, name: str, y: Array, dy: Array, axis: int, out: Array | None) -> Array:
     y, dy = floating(name, y), floating("dy", dy)
     same_shape("dy", dy, name, y)
-    return map_rows(tile, (y, dy.astype(y.dtype, copy=False)), axis, out)
+    return map_rows(tile, (y, cast(dy, y.dtype)), axis, out)

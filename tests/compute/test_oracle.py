@@ -151,3 +151,57 @@ def test_layer_norm(dtype, rng):
     dx, dgamma, dbeta = compute.layer_norm_backward(ctx, dy)
     for got, want in [(y, wanted), (dx, t.grad), (dgamma, gamma.grad), (dbeta, beta.grad)]:
         assert error(got, want.detach().numpy()) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["sgd", "nesterov", "adamw"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_whole_trajectories(kind, accumulate, dtype, rng, kernel):
+    """Thirty steps of a network with batch norm: parameters, running statistics, losses."""
+    make = np.random.default_rng(1)
+    ours = compute.Sequential(
+        compute.Linear(5, 16, rng=make, dtype=dtype),
+        compute.BatchNorm(16, dtype=dtype),
+        compute.ReLU(),
+        compute.Linear(16, 4, rng=make, dtype=dtype),
+    )
+    theirs = torch.nn.Sequential(
+        torch.nn.Linear(5, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, 4)
+    ).double()
+    with torch.no_grad():
+        for p, q in zip(ours.parameters(), theirs.parameters()):
+            q.copy_(torch.tensor(p.value.astype(np.float64)))
+    if kind == "adamw":
+        # A larger eps: a bias before a batch norm has a gradient of rounding noise, which Adam scales up.
+        mine = compute.AdamW(ours.parameters(), 0.01, weight_decay=0.1, eps=1e-3)
+        other = torch.optim.AdamW(theirs.parameters(), 0.01, weight_decay=0.1, eps=1e-3)
+    else:
+        options = {"momentum": 0.9, "nesterov": kind == "nesterov", "weight_decay": 0.01}
+        mine = compute.SGD(ours.parameters(), 0.05, **options)
+        other = torch.optim.SGD(theirs.parameters(), 0.05, **options)
+    weight = np.array([1.0, 2.0, 0.5, 1.5])
+    x, y = rng.standard_normal((64, 5)).astype(dtype), rng.integers(0, 4, 64)
+    run = compute.Trainer(
+        ours, lambda p, t: compute.cross_entropy_with_grad(p, t, weight=weight), mine, accumulate=accumulate
+    )
+    w = torch.tensor(weight)
+    for _ in range(10):
+        got = run.train_epoch(compute.DataLoader(x, y, batch_size=24))
+        parts = [(x[i : i + 24], y[i : i + 24]) for i in range(0, 64, 24)]
+        total = 0.0
+        for start in range(0, 3, accumulate):
+            group = parts[start : start + accumulate]
+            other.zero_grad()
+            divisor = sum(weight[b].sum() for _, b in group)
+            for a, b in group:
+                loss = F.cross_entropy(
+                    theirs(torch.tensor(a.astype(np.float64))), torch.tensor(b), weight=w, reduction="sum"
+                )
+                (loss / divisor).backward()
+                total += loss.item()
+            other.step()
+        near = 1e-4 if dtype == np.float32 else 1e-10  # what thirty steps make of rounding
+        assert error(got, total / weight[y].sum()) < near
+        for p, q in zip(ours.parameters(), theirs.parameters()):
+            assert error(p.value, q.detach().numpy()) < near
+        assert error(ours.layers[1].running_var, theirs[1].running_var.numpy()) < near
