@@ -18,6 +18,7 @@ from asyncflow.compute.activations import (
     tanh_backward,
 )
 from asyncflow.compute.adamw import AdamW
+from asyncflow.compute.attend import AttentionContext, attention, attention_backward
 from asyncflow.compute.batch_norm import BatchNormContext, batch_norm_backward, batch_norm_forward
 from asyncflow.compute.class_losses import cross_entropy, cross_entropy_with_grad, loss_weight
 from asyncflow.compute.clipping import clip_gradients, gradient_norm
@@ -57,6 +58,7 @@ __all__ = [
     "GELU",
     "SGD",
     "AdamW",
+    "AttentionContext",
     "BatchNorm",
     "BatchNormContext",
     "ComputeStatistics",
@@ -80,6 +82,8 @@ __all__ = [
     "Tanh",
     "Trainer",
     "accuracy",
+    "attention",
+    "attention_backward",
     "batch_norm_backward",
     "batch_norm_forward",
     "binary_cross_entropy",

@@ -109,7 +109,127 @@ def batch_norm_cases(rng) -> dict[str, dict[str, Call]]:
     return {"batch_norm fwd+bwd 4096x1024": cases}
 
 
-GROUPS = [softmax_cases, batch_norm_cases]
+def attention_cases(rng) -> dict[str, dict[str, Call]]:
+    q, k, v, up = (rng.standard_normal((4, 8, 512, 64)).astype(np.float32) for _ in range(4))
+    flat = [x.reshape(32, 512, 64) for x in (q, k, v)]
+
+    def both():
+        _, ctx = compute.attention(q, k, v, return_context=True)
+        compute.attention_backward(ctx, up)
+
+    name = "attention 4x8x512x64"
+    cases = {
+        name: {"ours": lambda: compute.attention(q, k, v), "seed": lambda: seed.attention(*flat)},
+        f"{name} fwd+bwd": {"ours": both},
+    }
+    if torch:
+        t = [torch.from_numpy(x) for x in (q, k, v)]
+        leaves = [torch.from_numpy(x).requires_grad_() for x in (q, k, v)]
+        gradient = torch.from_numpy(up)
+
+        def peer():
+            for x in leaves:
+                x.grad = None
+            F.scaled_dot_product_attention(*leaves).backward(gradient)
+
+        cases[name]["torch"] = lambda: F.scaled_dot_product_attention(*t)
+        cases[f"{name} fwd+bwd"]["torch"] = peer
+    return cases
+
+
+def optimizer_cases(rng) -> dict[str, dict[str, Call]]:
+    value, grad = (rng.standard_normal((4096, 1024)).astype(np.float32) for _ in range(2))
+
+    def ours(kind, **options):
+        p = compute.Parameter(value.copy())
+        p.grad[...] = grad * 1e-3
+        return kind([p], 1e-4, **options).step
+
+    plain = value.copy()
+
+    def old():
+        nonlocal plain
+        plain -= 1e-4 * grad
+
+    cases = {
+        "SGD step, momentum, 4M": {"ours": ours(compute.SGD, momentum=0.9), "seed": old},
+        "AdamW step, 4M": {"ours": ours(compute.AdamW)},
+    }
+    if torch:
+
+        def peer(kind, **options):
+            p = torch.nn.Parameter(torch.from_numpy(value.copy()))
+            p.grad = torch.from_numpy(grad * 1e-3)
+            return kind([p], 1e-4, **options).step
+
+        cases["SGD step, momentum, 4M"]["torch"] = peer(torch.optim.SGD, momentum=0.9)
+        cases["AdamW step, 4M"]["torch"] = peer(torch.optim.AdamW)
+    return cases
+
+
+def epoch_cases(rng) -> dict[str, dict[str, Call]]:
+    x, y = rng.standard_normal((12800, 784)).astype(np.float32), rng.integers(0, 10, 12800)
+    model = compute.Sequential(
+        compute.Linear(784, 256, rng=rng), compute.ReLU(), compute.Linear(256, 10, rng=rng)
+    )
+    trainer = compute.Trainer(model, compute.cross_entropy_with_grad, compute.SGD(model.parameters(), 0.01))
+    loader = compute.DataLoader(x, y, batch_size=128, shuffle=True)
+    w1, b1 = model.layers[0].weight.value.T.copy(), model.layers[0].bias.value.copy()
+    w2, b2 = model.layers[2].weight.value.T.copy(), model.layers[2].bias.value.copy()
+
+    def old():
+        for a, b in seed.DataLoader(x, y, batch_size=128):
+            hidden = np.maximum(0, a @ w1 + b1)
+            p = seed.softmax_batch(hidden @ w2 + b2)
+            seed.cross_entropy_batch(p, b)
+            d = seed.compute_grad_loss(p, b)
+            dh = d @ w2.T * (hidden > 0)
+            for value, grad in [(w2, hidden.T @ d), (b2, d.sum(0)), (w1, a.T @ dh), (b1, dh.sum(0))]:
+                value -= 0.01 * grad
+
+    cases = {"ours": lambda: trainer.train_epoch(loader), "seed": old}
+    if torch:
+        net = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+        step = torch.optim.SGD(net.parameters(), 0.01)
+        t, u = torch.from_numpy(x), torch.from_numpy(y)
+
+        def peer():
+            for index in torch.randperm(len(t)).split(128):
+                step.zero_grad()
+                loss = F.cross_entropy(net(t[index]), u[index])
+                loss.backward()
+                step.step()
+                loss.item()
+
+        cases["torch"] = peer
+    return {"epoch 784-256-10, batch 128": cases}
+
+
+def loader_cases(rng) -> dict[str, dict[str, Call]]:
+    x, y = rng.standard_normal((100_000, 64)).astype(np.float32), rng.integers(0, 10, 100_000)
+
+    def drain(loader):
+        for _ in loader:
+            pass
+
+    ours = compute.DataLoader(x, y, batch_size=256, shuffle=True)
+    ahead = compute.DataLoader(x, y, batch_size=256, shuffle=True, prefetch=4)
+    old = seed.DataLoader(x, y, batch_size=256)
+    cases = {
+        "loader 100k x 64, batch 256": {"ours": lambda: drain(ours), "seed": lambda: drain(old)},
+        "loader, prefetch=4": {"ours": lambda: drain(ahead), "seed": lambda: drain(old)},
+    }
+    if torch:
+        small = torch.utils.data.TensorDataset(torch.from_numpy(x[:10000]), torch.from_numpy(y[:10000]))
+        theirs = torch.utils.data.DataLoader(small, batch_size=256, shuffle=True)
+        tenth = compute.DataLoader(x[:10000], y[:10000], batch_size=256, shuffle=True)
+        cases["loader 10k x 64, batch 256"] = {
+            "ours": lambda: drain(tenth), "torch": lambda: drain(theirs),
+        }  # fmt: skip
+    return cases
+
+
+GROUPS = [softmax_cases, batch_norm_cases, attention_cases, optimizer_cases, epoch_cases, loader_cases]
 
 
 def measure(candidates: dict[str, Call], repeats: int) -> dict[str, float]:

@@ -205,3 +205,24 @@ def test_whole_trajectories(kind, accumulate, dtype, rng, kernel):
         for p, q in zip(ours.parameters(), theirs.parameters()):
             assert error(p.value, q.detach().numpy()) < near
         assert error(ours.layers[1].running_var, theirs[1].running_var.numpy()) < near
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["plain", "bool", "added", "top_left", "bottom_right"])
+def test_attention(kind, dtype, rng, kernel):
+    """Result and gradients under masks and alignments, in one tile and in many."""
+    shapes = [(2, 3, 37, 8), (2, 3, 41, 8), (2, 3, 41, 6), (2, 3, 37, 6)]
+    q, k, v, dout = (rng.standard_normal(s).astype(dtype) for s in shapes)
+    mask = {"bool": rng.random((2, 1, 37, 41)) < 0.8, "added": rng.standard_normal((37, 41))}.get(kind)
+    causal = kind if kind in ("top_left", "bottom_right") else None
+    theirs = None if mask is None else torch.tensor(mask)
+    if causal:
+        theirs = torch.ones(37, 41).tril(0 if causal == "top_left" else 4).bool()
+    leaves = [leaf(x) for x in (q, k, v)]
+    wanted = F.scaled_dot_product_attention(*leaves, attn_mask=theirs)
+    wanted.backward(torch.tensor(dout.astype(np.float64)))
+    for chunk in (None, 16):
+        y, ctx = compute.attention(q, k, v, mask=mask, causal=causal, chunk_size=chunk, return_context=True)
+        assert error(y, wanted.detach().numpy()) < tolerance(dtype)
+        for got, x in zip(compute.attention_backward(ctx, dout), leaves):
+            assert error(got, x.grad.numpy()) < tolerance(dtype)
