@@ -39,6 +39,7 @@ from asyncflow.compute.offload import ComputeStatistics, offload, statistics
 from asyncflow.compute.optimizer import Optimizer
 from asyncflow.compute.parameter import Layer, Parameter
 from asyncflow.compute.precision import LossScale
+from asyncflow.compute.profiling import BatchProfile, BatchSizeRecord, profile_batch_sizes
 from asyncflow.compute.schedules import (
     constant,
     doubling,
@@ -61,6 +62,8 @@ __all__ = [
     "AttentionContext",
     "BatchNorm",
     "BatchNormContext",
+    "BatchProfile",
+    "BatchSizeRecord",
     "ComputeStatistics",
     "DataLoader",
     "Dropout",
@@ -115,6 +118,7 @@ __all__ = [
     "nll_loss_with_grad",
     "offload",
     "polynomial",
+    "profile_batch_sizes",
     "relu",
     "relu_backward",
     "scaled_rate",

@@ -17,7 +17,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, cast, floating, one_of, same_shape
 from asyncflow.compute.erf import normal_cdf
-from asyncflow.compute.layout import Tile, map_elements
+from asyncflow.compute.layout import Tile, map_elements, zero_where
 from asyncflow.compute.settings import pick
 
 
@@ -45,9 +45,7 @@ def relu_backward(y: Array, dy: Array, *, out: Array | None = None) -> Array:
 
 
 def _relu_backward(y: Array, dy: Array, out: Array) -> None:
-    flat = y <= 0
-    np.copyto(out, dy)
-    np.copyto(out, 0, where=flat)
+    zero_where(y <= 0, dy, out)
 
 
 def sigmoid(x: Array, *, out: Array | None = None) -> Array:

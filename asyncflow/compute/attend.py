@@ -95,8 +95,8 @@ def attention(
     Example:
         >>> q = k = v = np.array([[1.0, 0.0], [0.0, 1.0]])
         >>> attention(q, k, v, causal="top_left").round(3)
-        array([[1.   , 0.   ],
-               [0.33 , 0.67 ]])
+        array([[1.  , 0.  ],
+               [0.33, 0.67]])
 
     Source:
         Dao et al., FlashAttention, arXiv 2205.14135; Milakov and Gimelshein, arXiv 1805.02867.

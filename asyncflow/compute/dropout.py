@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asyncflow.compute.checks import Array, floating, same_shape, share, work_dtype
+from asyncflow.compute.layout import zero_where
 from asyncflow.compute.tiles import plan, run_tiles
 
 
@@ -77,12 +78,12 @@ def _masked(x: Array, rate: float, key: tuple[int, ...]) -> Array:
         part = tiles[index]
         size = part.stop - part.start
         bits = np.random.SFC64(np.random.SeedSequence((*key, index)))
-        kept = bits.random_raw(-(-size // 4)).view(np.uint16)[:size] >= dropped
+        gone = bits.random_raw(-(-size // 4)).view(np.uint16)[:size] < dropped
         work = work_dtype(x.dtype)
         result = np.multiply(flat[part], work.type(scale), dtype=work)
         # Not a product with the mask: 0 · inf would be NaN.
+        zero_where(gone, result, result)
         out[part] = result
-        np.copyto(out[part], 0, where=~kept)
 
     run_tiles(one, len(tiles))
     return out.reshape(x.shape)

@@ -12,10 +12,10 @@ one; measured, see `tests/benchmarks/compute_kernels.py`).
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def run_tiles(task: Callable[[int], None], count: int) -> None:
 def _run_shared(task: Callable[[int], None], count: int, helpers: int) -> None:
     left = deque(range(count))
     failed: list[tuple[int, BaseException]] = []
-    finished = threading.Semaphore(0)
+    finished: SimpleQueue[None] = SimpleQueue()
 
     def work() -> None:
         token = _in_tile.set(True)
@@ -87,13 +87,13 @@ def _run_shared(task: Callable[[int], None], count: int, helpers: int) -> None:
             _in_tile.reset(token)
 
     def done(_: Job) -> None:
-        finished.release()
+        finished.put(None)
 
     jobs = [budget.submit(work, done=done) for _ in range(helpers)]
     work()
     running = sum(not job.withdraw() for job in jobs)
     for _ in range(running):
-        finished.acquire()
+        finished.get()
     if failed:
         raise min(failed, key=lambda pair: pair[0])[1]
 

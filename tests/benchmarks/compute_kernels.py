@@ -213,11 +213,9 @@ def loader_cases(rng) -> dict[str, dict[str, Call]]:
             pass
 
     ours = compute.DataLoader(x, y, batch_size=256, shuffle=True)
-    ahead = compute.DataLoader(x, y, batch_size=256, shuffle=True, prefetch=4)
     old = seed.DataLoader(x, y, batch_size=256)
     cases = {
         "loader 100k x 64, batch 256": {"ours": lambda: drain(ours), "seed": lambda: drain(old)},
-        "loader, prefetch=4": {"ours": lambda: drain(ahead), "seed": lambda: drain(old)},
     }
     if torch:
         small = torch.utils.data.TensorDataset(torch.from_numpy(x[:10000]), torch.from_numpy(y[:10000]))

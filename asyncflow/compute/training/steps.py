@@ -16,6 +16,7 @@ from asyncflow.compute.optimizer import Optimizer
 from asyncflow.compute.precision import LossScale
 from asyncflow.compute.sequential import skips_input_grad
 from asyncflow.errors import RangeError
+from asyncflow.threads import one_blas_thread
 
 LossWithGrad = Callable[[Array, Any], tuple[Any, Array]]
 
@@ -58,6 +59,10 @@ class Steps:
 
     def batch(self, x: Any, y: Any) -> bool:
         """Train on one batch. Returns whether the optimizer's turn came."""
+        with one_blas_thread():  # once, instead of in every operation
+            return self._batch(x, y)
+
+    def _batch(self, x: Any, y: Any) -> bool:
         more = {"step": self.batches} if getattr(self.model, "takes_step", False) else {}
         prediction, ctx = self.model.forward(x, training=True, **more)
         loss, grad, weight = self.loss(prediction, y)
