@@ -164,28 +164,35 @@ def _normalise(
         shift = shift - mean * slope
     a, b, m = (per_channel(v, np.empty((0,) * rows.ndim, work)) for v in (slope, shift, mean))
     y = np.empty(rows.shape, rows.dtype)
-
-    def affine(x: Array, out: Array, a: Array, b: Array) -> None:
-        np.multiply(x, a, out=out)
-        np.add(out, b, out=out)
-
-    def centred(x: Array, out: Array, a: Array, b: Array, m: Array) -> None:
-        np.subtract(x, m, out=out)
-        np.multiply(out, a, out=out)
-        np.add(out, b, out=out)
+    tile = pick("batch_norm_normalise", _affine) if rows.ndim == 2 else _affine
 
     def one(part: slice) -> None:
         x = rows[part].astype(work, copy=False)
         out = y[part] if y.dtype == work else np.empty(x.shape, work)
-        if near:
-            by_wide_rows(affine, [x, out], [a, b])
-        else:
-            by_wide_rows(centred, [x, out], [a, b, m])
+        tile(x, out, a, b, None if near else m)
         if out.dtype != y.dtype:
             y[part] = out
 
     map_tiles(one, channel_tiles(rows))
     return y
+
+
+def _affine(x: Array, out: Array, a: Array, b: Array, m: Array | None) -> None:
+    """(x - m)·a + b, or x·a + b without m."""
+
+    def near(x: Array, out: Array, a: Array, b: Array) -> None:
+        np.multiply(x, a, out=out)
+        np.add(out, b, out=out)
+
+    def far(x: Array, out: Array, a: Array, b: Array, m: Array) -> None:
+        np.subtract(x, m, out=out)
+        np.multiply(out, a, out=out)
+        np.add(out, b, out=out)
+
+    if m is None:
+        by_wide_rows(near, [x, out], [a, b])
+    else:
+        by_wide_rows(far, [x, out], [a, b, m])
 
 
 @np.errstate(all="ignore")
@@ -216,28 +223,28 @@ def batch_norm_backward(ctx: BatchNormContext, dy: Array) -> tuple[Array, Array,
         return np.zeros_like(ctx.x), np.zeros(channels, work), np.zeros(channels, work)
     rows, up = as_channels(ctx.x, ctx.channel_axis), as_channels(dy, ctx.channel_axis)
     near = bool(np.all(np.abs(ctx.mean * ctx.invstd) <= NEAR))
-    tile = pick("batch_norm_sums", _sums)
-    mean = per_channel(ctx.mean, np.empty((0,) * rows.ndim, work))
+    tile = pick("batch_norm_sums", _sums) if rows.ndim == 2 else _sums
 
     def sums(part: slice) -> tuple[Array, Array]:
         g, x = up[part].astype(work, copy=False), rows[part].astype(work, copy=False)
-        result: tuple[Array, Array] = tile(g, x, mean, near)
+        result: tuple[Array, Array] = tile(g, x, ctx.mean, near)
         return result
 
     parts = map_tiles(sums, channel_tiles(rows))
     dbeta = np.array([p[0] for p in parts]).sum(axis=0)
     inner = np.array([p[1] for p in parts]).sum(axis=0)
-    if near:
-        inner = inner - ctx.mean * dbeta
     dgamma = inner * ctx.invstd
     dx = _input_gradient(ctx, rows, up, dbeta, dgamma, near, work)
     return dx.reshape(ctx.x.shape), dgamma.astype(work), dbeta.astype(work)
 
 
 def _sums(g: Array, x: Array, mean: Array, near: bool) -> tuple[Array, Array]:
-    """Σ g and Σ g·x of a tile, or Σ g·(x - mean) where the mean is far."""
-    product = np.multiply(g, x) if near else np.multiply(np.subtract(x, mean), g)
-    return column_sums(g), column_sums(product)
+    """Σ g and Σ g·(x - mean) of a tile; while the mean is near, it is taken off the sum and not off x."""
+    total = column_sums(g)
+    if near:
+        return total, column_sums(np.multiply(g, x)) - mean * total
+    centred = np.subtract(x, per_channel(mean, x))
+    return total, column_sums(np.multiply(centred, g, out=centred))
 
 
 def _input_gradient(
@@ -258,21 +265,13 @@ def _input_gradient(
         level = level + ctx.mean * pull
     a, b, c, m = (per_channel(v, np.empty((0,) * rows.ndim, work)) for v in (slope, pull, level, ctx.mean))
     dx = np.empty(rows.shape, rows.dtype)
-
-    def write(g: Array, x: Array, out: Array, scratch: Array, a: Array, b: Array, c: Array, m: Array) -> None:
-        if near:
-            np.multiply(x, b, out=scratch)
-        else:
-            np.multiply(np.subtract(x, m, out=scratch), b, out=scratch)
-        np.subtract(c, scratch, out=scratch)
-        np.multiply(g, a, out=out)
-        np.add(out, scratch, out=out)
+    tile = pick("batch_norm_gradient", _gradient) if rows.ndim == 2 else _gradient
 
     def one(part: slice) -> None:
         g, x = up[part].astype(work, copy=False), rows[part].astype(work, copy=False)
         out = dx[part] if dx.dtype == work else np.empty(x.shape, work)
         if ctx.training:
-            by_wide_rows(write, [g, x, out, np.empty_like(x)], [a, b, c, m])
+            tile(g, x, out, a, b, c, None if near else m)
         else:
             by_wide_rows(lambda g, out, a: np.multiply(g, a, out=out), [g, out], [a])
         if out.dtype != dx.dtype:
@@ -280,3 +279,18 @@ def _input_gradient(
 
     map_tiles(one, channel_tiles(rows))
     return dx
+
+
+def _gradient(g: Array, x: Array, out: Array, a: Array, b: Array, c: Array, m: Array | None) -> None:
+    """g·a - (x - m)·b + c, or g·a - x·b + c without m."""
+
+    def write(
+        g: Array, x: Array, out: Array, scratch: Array, a: Array, b: Array, c: Array, *m: Array
+    ) -> None:
+        centred = np.subtract(x, m[0], out=scratch) if m else x
+        np.multiply(centred, b, out=scratch)
+        np.subtract(c, scratch, out=scratch)
+        np.multiply(g, a, out=out)
+        np.add(out, scratch, out=out)
+
+    by_wide_rows(write, [g, x, out, np.empty_like(x)], [a, b, c, *([] if m is None else [m])])

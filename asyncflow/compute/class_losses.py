@@ -126,7 +126,7 @@ def _run(
         weights, divisor = by_index.weight, by_index.total
     scale = 1.0 if reduction != "mean" else 1.0 / divisor if divisor else float("nan")
     plain = by_index is not None and smoothing == 0.0
-    tile = pick("cross_entropy", _plain_tile) if plain and with_grad else _plain_tile
+    tile = pick("cross_entropy", _plain_tile)
 
     def one(part: slice) -> float:
         piece = x[part].astype(work, copy=False)

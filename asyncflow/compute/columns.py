@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from asyncflow.compute.checks import Array
+from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import column_sums
 from asyncflow.compute.tiles import map_tiles, plan
 
@@ -48,7 +49,8 @@ def moments(x: Array, work: np.dtype[Any]) -> tuple[Array, Array]:
     """Mean and variance (divided by the count) of each channel, float64, right for millions of float32."""
     tiles = channel_tiles(x)
     each = x.size // x.shape[1] // len(x)
-    parts = map_tiles(lambda part: _tile_moments(x[part].astype(work, copy=False)), tiles)
+    tile = pick("batch_norm_moments", _tile_moments) if x.ndim == 2 else _tile_moments
+    parts = map_tiles(lambda part: tile(x[part].astype(work, copy=False)), tiles)
     sizes = np.array([(part.stop - part.start) * each for part in tiles], np.float64)[:, None]
     means, squares = np.array([p[0] for p in parts]), np.array([p[1] for p in parts])
     # Merged about the first tile's mean: a common large part must not be squared.
