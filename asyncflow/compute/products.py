@@ -1,4 +1,4 @@
-"""Matrix products whose bits do not depend on threads: tiles of the result's rows, one BLAS thread each."""
+"""Matrix products whose bits do not depend on threads: tiles of the result, one BLAS thread each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ def product(a: Array, b: Array) -> Array:
     if a.dtype != work:
         return cast(product(cast(a, work), cast(b, work)), a.dtype)
     out = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    tiles = plan(a.shape[0], 2 * a.shape[1] * b.shape[1], tile_bytes=TILE_FLOPS)
+    # The longer side is cut: BLAS repacks the other operand for every tile, so it should be the smaller one.
+    by_rows = a.shape[0] >= b.shape[1]
+    tiles = plan(max(out.shape), 2 * a.shape[1] * min(out.shape), tile_bytes=TILE_FLOPS)
 
     def one(index: int) -> None:
-        np.matmul(a[tiles[index]], b, out=out[tiles[index]])
+        part = tiles[index]
+        if by_rows:
+            np.matmul(a[part], b, out=out[part])
+        else:
+            np.matmul(a, b[:, part], out=out[:, part])
 
     run_tiles(one, len(tiles))
     return out

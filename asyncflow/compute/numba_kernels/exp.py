@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, register_jitable
 
-OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "cache": True}
+OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 SUMS = {**OPTIONS, "fastmath": {"contract", "reassoc", "nsz"}}
 
 
