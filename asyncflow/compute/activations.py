@@ -18,6 +18,7 @@ import numpy as np
 from asyncflow.compute.checks import Array, cast, floating, one_of, same_shape
 from asyncflow.compute.erf import normal_cdf
 from asyncflow.compute.layout import Tile, map_elements, zero_where
+from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 
 
@@ -78,7 +79,7 @@ def sigmoid_backward(y: Array, dy: Array, *, out: Array | None = None) -> Array:
 
 
 def _sigmoid_backward(y: Array, dy: Array, out: Array) -> None:
-    slope = np.subtract(1, y)
+    slope = np.subtract(1, y, out=scratch_like(y))
     slope *= y
     np.multiply(slope, dy, out=out)
 
@@ -94,7 +95,7 @@ def log_sigmoid(x: Array, *, out: Array | None = None) -> Array:
 
 
 def _log_sigmoid(x: Array, out: Array) -> None:
-    rest = np.abs(x)
+    rest = np.abs(x, out=scratch_like(x))
     np.negative(rest, out=rest)
     np.exp(rest, out=rest)
     np.log1p(rest, out=rest)
@@ -108,7 +109,7 @@ def log_sigmoid_backward(x: Array, dy: Array, *, out: Array | None = None) -> Ar
 
 
 def _log_sigmoid_backward(x: Array, dy: Array, out: Array) -> None:
-    slope = np.exp(x)
+    slope = np.exp(x, out=scratch_like(x))
     slope += 1
     np.reciprocal(slope, out=slope)
     np.multiply(slope, dy, out=out)
@@ -134,7 +135,7 @@ def tanh_backward(y: Array, dy: Array, *, out: Array | None = None) -> Array:
 
 
 def _tanh_backward(y: Array, dy: Array, out: Array) -> None:
-    slope = np.square(y)
+    slope = np.square(y, out=scratch_like(y))
     np.subtract(1, slope, out=slope)
     np.multiply(slope, dy, out=out)
 

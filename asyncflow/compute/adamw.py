@@ -10,6 +10,7 @@ import numpy as np
 from asyncflow.compute.checks import Array, not_negative, share, work_dtype
 from asyncflow.compute.optimizer import Optimizer, Rate, update_tiles
 from asyncflow.compute.parameter import Parameter
+from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 
 
@@ -89,7 +90,7 @@ def _adamw(
     shrink: float,
 ) -> None:
     """One step; rate and eps arrive with the second average's bias correction in them."""
-    scratch = np.multiply(grad, take1)
+    scratch = np.multiply(grad, take1, out=scratch_like(value))
     first *= keep1
     first += scratch
     np.square(grad, out=scratch)

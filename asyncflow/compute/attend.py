@@ -19,6 +19,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, cast, count, floating, one_of, same_shape, work_dtype
 from asyncflow.compute.masking import Masking, masking
+from asyncflow.compute.scratch import scratch
 from asyncflow.compute.settings import pick
 from asyncflow.compute.softmaxes import row_maxima
 from asyncflow.compute.sums import row_sums
@@ -145,7 +146,8 @@ def _block(
     exponentials = pick("attention_exponentials", _exponentials)
     for start in range(0, last, chunk):
         columns = slice(start, min(start + chunk, last))
-        scores = q @ k[columns].T
+        keys = k[columns]
+        scores = np.matmul(q, keys.T, out=scratch((size, len(keys)), q.dtype))
         hidden.apply(scores, head, rows, columns)
         now = np.maximum(best, row_maxima(scores))
         safe = np.where(np.isneginf(now), 0, now)  # -inf - -inf would be NaN in a row that sees nothing
@@ -222,11 +224,12 @@ def _head_backward(
         last = ctx.masking.last_key(rows.stop, len(k))
         for start in range(0, last, ctx.chunk):
             columns = slice(start, min(start + ctx.chunk, last))
-            scores = scaled[rows] @ k[columns].T
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            scores = np.matmul(scaled[rows], k[columns].T, out=scratch(shape, q.dtype))
             ctx.masking.apply(scores, head, rows, columns)
             probabilities(scores, shift[rows])
             dv[columns] += scores.T @ up[rows]
-            slope = up[rows] @ v[columns].T
+            slope = np.matmul(up[rows], v[columns].T, out=scratch(shape, q.dtype, 1))
             slopes(slope, scores, mean[rows])
             dq[rows] += slope @ k[columns]
             dk[columns] += slope.T @ scaled[rows]

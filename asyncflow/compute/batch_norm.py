@@ -34,6 +34,7 @@ from asyncflow.compute.columns import (
     moments,
     per_channel,
 )
+from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import column_sums
 from asyncflow.compute.tiles import map_tiles
@@ -242,8 +243,8 @@ def _sums(g: Array, x: Array, mean: Array, near: bool) -> tuple[Array, Array]:
     """Σ g and Σ g·(x - mean) of a tile; while the mean is near, it is taken off the sum and not off x."""
     total = column_sums(g)
     if near:
-        return total, column_sums(np.multiply(g, x)) - mean * total
-    centred = np.subtract(x, per_channel(mean, x))
+        return total, column_sums(np.multiply(g, x, out=scratch_like(x))) - mean * total
+    centred = np.subtract(x, per_channel(mean, x), out=scratch_like(x))
     return total, column_sums(np.multiply(centred, g, out=centred))
 
 
@@ -293,4 +294,4 @@ def _gradient(g: Array, x: Array, out: Array, a: Array, b: Array, c: Array, m: A
         np.multiply(g, a, out=out)
         np.add(out, scratch, out=out)
 
-    by_wide_rows(write, [g, x, out, np.empty_like(x)], [a, b, c, *([] if m is None else [m])])
+    by_wide_rows(write, [g, x, out, scratch_like(x)], [a, b, c, *([] if m is None else [m])])

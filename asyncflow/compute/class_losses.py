@@ -16,6 +16,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, floating, one_of, share, vector, work_dtype
 from asyncflow.compute.losses import Loss, reduced, rows_and_classes
+from asyncflow.compute.scratch import scratch
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import ones, row_sums
 from asyncflow.compute.targets import IndexTargets, index_targets, probability_targets
@@ -130,7 +131,7 @@ def _run(
 
     def one(part: slice) -> float:
         piece = x[part].astype(work, copy=False)
-        target = grad[part] if grad is not None and grad.dtype == work else np.empty(piece.shape, work)
+        target = grad[part] if grad is not None and grad.dtype == work else scratch(piece.shape, work)
         if by_index is None:
             q = spread[part].astype(work)
             if smoothing:

@@ -12,6 +12,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, floating, same_shape, share, work_dtype
 from asyncflow.compute.layout import zero_where
+from asyncflow.compute.scratch import scratch
 from asyncflow.compute.tiles import plan, run_tiles
 
 
@@ -80,7 +81,7 @@ def _masked(x: Array, rate: float, key: tuple[int, ...]) -> Array:
         bits = np.random.SFC64(np.random.SeedSequence((*key, index)))
         gone = bits.random_raw(-(-size // 4)).view(np.uint16)[:size] < dropped
         work = work_dtype(x.dtype)
-        result = np.multiply(flat[part], work.type(scale), dtype=work)
+        result = np.multiply(flat[part], work.type(scale), out=scratch((size,), work), dtype=work)
         # Not a product with the mask: 0 · inf would be NaN.
         zero_where(gone, result, result)
         out[part] = result

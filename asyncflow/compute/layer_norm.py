@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asyncflow.compute.checks import Array, floating, not_negative, same_shape, vector, work_dtype
+from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.sums import column_sums, row_sums
 from asyncflow.compute.tiles import map_tiles, plan
 from asyncflow.errors import ShapeError
@@ -103,9 +104,10 @@ def layer_norm_backward(ctx: LayerNormContext, dy: Array) -> tuple[Array, Array,
 
     def one(part: slice) -> tuple[Array, Array]:
         g = up[part].astype(work, copy=False)
-        unit = rows[part].astype(work) - ctx.mean[part, None]
+        piece = rows[part].astype(work, copy=False)
+        unit = np.subtract(piece, ctx.mean[part, None], out=scratch_like(piece))
         unit *= ctx.invstd[part, None]
-        sums = column_sums(g * unit), column_sums(g)
+        sums = column_sums(np.multiply(g, unit, out=scratch_like(unit, 1))), column_sums(g)
         if ctx.gamma is not None:
             g = g * ctx.gamma
         pull, level = np.vecdot(g, unit) / features, row_sums(g) / features

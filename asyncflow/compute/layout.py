@@ -93,8 +93,8 @@ def _run(tile: Tile, inputs: list[Array], out: Array, tiles: list[slice]) -> Non
         if work == out.dtype:
             tile(*(x[part] for x in inputs), out[part])
             return
-        scratch = np.empty(out[part].shape, work)
-        tile(*(x[part].astype(work) for x in inputs), scratch)
-        out[part] = scratch
+        result = np.empty(out[part].shape, work)
+        tile(*(x[part].astype(work) for x in inputs), result)
+        out[part] = result
 
     run_tiles(one, len(tiles))

@@ -19,6 +19,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, floating, one_of, positive, real, same_shape, work_dtype
 from asyncflow.compute.divisor import note
+from asyncflow.compute.scratch import scratch
 from asyncflow.compute.sums import total
 from asyncflow.compute.tiles import map_tiles, plan
 from asyncflow.errors import ShapeError
@@ -92,8 +93,9 @@ def _huber(delta: float) -> _Tile:
 
     def tile(x: Array, t: Array, loss: Array, grad: Array | None) -> None:
         # With c the error held within ±delta, both branches are c·(error - c / 2).
-        error = np.subtract(x, t)
-        held = np.clip(error, -delta, delta, out=grad)
+        error = np.subtract(x, t, out=scratch(x.shape, x.dtype, 1))
+        room = scratch(x.shape, x.dtype, 2) if grad is None else grad
+        held = np.clip(error, -delta, delta, out=room)
         np.multiply(held, x.dtype.type(0.5), out=loss)
         np.subtract(error, loss, out=loss)
         np.multiply(held, loss, out=loss)
@@ -168,7 +170,7 @@ def _run(tile: _Tile, x: Any, target: Any, reduction: str, with_grad: bool) -> t
 
     def one(part: slice) -> float:
         piece = flat[part].astype(work, copy=False)
-        loss = np.empty(piece.shape, work)
+        loss = scratch(piece.shape, work)
         slope = None if grad is None else grad[part] if grad.dtype == work else np.empty(piece.shape, work)
         tile(piece, wanted[part], loss, slope)
         if slope is not None and grad is not None:

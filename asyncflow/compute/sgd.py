@@ -9,6 +9,7 @@ import numpy as np
 from asyncflow.compute.checks import Array, share, work_dtype
 from asyncflow.compute.optimizer import Optimizer, Rate, update_tiles
 from asyncflow.compute.parameter import Parameter
+from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.errors import RangeError
 
@@ -77,10 +78,10 @@ def _sgd(
     decay: float,
     nesterov: bool,
 ) -> None:
-    scratch = np.empty_like(value)
+    scratch = scratch_like(value)
     g = grad
     if decay:
-        g = np.multiply(value, decay, out=np.empty_like(value))
+        g = np.multiply(value, decay, out=scratch_like(value, 1))
         g += grad
     if momentum:
         velocity *= momentum

@@ -10,6 +10,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, cast, floating, same_shape
 from asyncflow.compute.layout import Tile, map_rows
+from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import row_sums
 
@@ -60,7 +61,7 @@ def softmax_backward(y: Array, dy: Array, axis: int = -1, *, out: Array | None =
 
 def _softmax_backward(y: Array, dy: Array, out: Array) -> None:
     inner = np.vecdot(dy, y)[:, None]
-    np.multiply(np.subtract(dy, inner), y, out=out)
+    np.multiply(np.subtract(dy, inner, out=scratch_like(dy)), y, out=out)
 
 
 def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -84,7 +85,7 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
 def _log_softmax(x: Array, out: Array) -> None:
     rows, best = np.arange(len(x)), x.argmax(axis=1)
     np.subtract(x, x[rows, best][:, None], out=out)
-    powers = np.exp(out)
+    powers = np.exp(out, out=scratch_like(out))
     top = powers[rows, best]
     powers[rows, best] = 0
     # top is 1, or NaN where the row has no finite maximum.
@@ -98,7 +99,7 @@ def log_softmax_backward(y: Array, dy: Array, axis: int = -1, *, out: Array | No
 
 
 def _log_softmax_backward(y: Array, dy: Array, out: Array) -> None:
-    scaled = np.exp(y)
+    scaled = np.exp(y, out=scratch_like(y))
     scaled *= row_sums(dy)[:, None]
     np.subtract(dy, scaled, out=out)
 

@@ -1,6 +1,6 @@
 """How fast the kernels of `compute` are beside PyTorch, SciPy, the seed's code and a plain copy.
 
-    python tests/benchmarks/compute_kernels.py [--threads 2] [--kernels numba] [--only softmax] [--best]
+    python tests/benchmarks/compute_kernels.py [--threads 2] [--kernels numba] [--only softmax] [--quiet]
 
 Every row is measured in one run: the candidates take turns, so a slow moment of the machine hits all of
 them, and the ratio is that of the medians. A number above 1 means that asyncflow is faster. Candidates
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -230,19 +231,45 @@ def loader_cases(rng) -> dict[str, dict[str, Call]]:
 GROUPS = [softmax_cases, batch_norm_cases, attention_cases, optimizer_cases, epoch_cases, loader_cases]
 
 
-def measure(candidates: dict[str, Call], repeats: int, best: bool) -> dict[str, float]:
-    """Median (or best) milliseconds of each, in turns, after six calls (PyTorch settles then)."""
+def busy() -> tuple[float, float]:
+    """Seconds of processor time that the whole machine, and this process, have used (Linux; else zeros)."""
+    try:
+        fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except OSError:
+        return 0.0, 0.0
+    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
+def measure(candidates: dict[str, Call], repeats: int, quiet: bool) -> dict[str, float]:
+    """Median milliseconds of each, in turns, after six calls (PyTorch settles then).
+
+    With `quiet`, rounds in which other processes used more than a tenth of a processor are thrown away and
+    repeated, for up to a minute; if none was quiet, all count.
+    """
     for call in candidates.values():
         for _ in range(6):
             call()
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(repeats):
+    kept: list[dict[str, float]] = []
+    rest: list[dict[str, float]] = []
+    end = time.perf_counter() + 60
+    while len(kept) < repeats and time.perf_counter() < end:
+        times = {}
+        machine, own, began = *busy(), time.perf_counter()
         for name, call in candidates.items():
             time.sleep(0.03)  # OpenBLAS threads of a peer spin for 25 ms after a product
             start = time.perf_counter()
             call()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: (min if best else statistics.median)(values) for name, values in times.items()}
+            times[name] = (time.perf_counter() - start) * 1e3
+        machine_after, own_after = busy()
+        others = machine_after - machine - (own_after - own)
+        if not quiet or others < 0.1 * (time.perf_counter() - began):
+            kept.append(times)
+        else:
+            rest.append(times)
+            time.sleep(0.2)
+    if len(kept) < 3:
+        kept += rest
+    return {name: statistics.median(t[name] for t in kept) for name in candidates}
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
@@ -271,7 +298,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--kernels", choices=["numpy", "numba"], default="numpy")
     parser.add_argument("--only", default="")
-    parser.add_argument("--best", action="store_true", help="fastest instead of median, for a busy machine")
+    parser.add_argument("--quiet", action="store_true", help="wait for moments when nothing else runs")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if torch:
@@ -290,7 +317,7 @@ def main() -> None:
             if args.only and args.only not in name:
                 continue
             with compute.workers(args.threads), compute.kernels(args.kernels):
-                rows[name] = measure(candidates, args.repeats, args.best)
+                rows[name] = measure(candidates, args.repeats, args.quiet)
     if args.json:
         print(json.dumps({"threads": args.threads, "kernels": args.kernels, "median_ms": rows}, indent=1))
     else:

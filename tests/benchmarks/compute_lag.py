@@ -1,7 +1,7 @@
 """How late the event loop is while every worker computes: `python tests/benchmarks/compute_lag.py`.
 
-Four softmaxes of 8192 by 1000 at a time are offloaded for two seconds, with workers(2); a timer on the loop fires
-every 10 ms and notes by how much it was late. The goal is a largest delay below 50 ms.
+Four softmaxes of 8192 by 1000 at a time are offloaded for two seconds, with workers(2); a timer on the loop
+fires every 10 ms and notes by how much it was late. The goal is a largest delay below 50 ms.
 """
 
 from __future__ import annotations
