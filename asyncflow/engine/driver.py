@@ -42,7 +42,7 @@ def _park() -> Generator[None, None, None]:
 class _Child:
     """A coroutine on this host, with the parts of asyncio.Task that cancelling needs."""
 
-    __slots__ = ("_cancelling", "_host", "_must_cancel", "context", "coroutine", "crew", "scheduled")
+    __slots__ = ("_cancelling", "_host", "_must_cancel", "context", "coroutine", "crew", "ended", "scheduled")
 
     def __init__(
         self, host: BlockingHost, coroutine: Coroutine[Any, Any, Any], context: Context | None
@@ -52,6 +52,7 @@ class _Child:
         self.context = context
         self.crew: BlockingCrew | None = None
         self.scheduled = False
+        self.ended = False
         self._must_cancel = False
         self._cancelling = 0
 
@@ -117,13 +118,17 @@ class BlockingHost:
         while True:
             while self.ready:
                 self.current = child = self.ready.popleft()
+                if child.ended:
+                    continue  # it was called once more, or cancelled, in its last step
                 try:
                     child.step()
                 except StopIteration as done:
+                    child.ended = True
                     if child is self._main:
                         return done.value  # type: ignore[no-any-return]
                     child.crew.ended(child, None)  # type: ignore[union-attr]
                 except BaseException as exc:
+                    child.ended = True
                     if child is self._main:
                         raise
                     child.crew.ended(child, exc)  # type: ignore[union-attr]

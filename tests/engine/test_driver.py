@@ -1,0 +1,33 @@
+"""The host of synchronous flows: no event loop, the caller's thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from asyncflow import BatchNode, Flow
+
+
+def test_a_failure_on_threads_is_raised_as_it_is() -> None:
+    """The first failure of a plain flow's threads is the item's own exception, and the siblings end."""
+    ended = []
+    gate = threading.Event()
+
+    class Work(BatchNode):
+        concurrency = 2
+
+        def prep(self, shared: Any) -> Any:
+            return range(4)
+
+        def exec(self, item: int) -> None:
+            if item == 1:
+                gate.set()
+                raise ValueError(item)
+            gate.wait(5)
+            ended.append(item)
+
+    with pytest.raises(ValueError, match="1"):
+        Flow(start=Work()).run({})
+    assert ended == [0]
