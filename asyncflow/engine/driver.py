@@ -13,6 +13,7 @@ import types
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -100,7 +101,9 @@ class BlockingHost:
         self.ready: deque[_Child] = deque()
         self.current: _Child = _Child(self, None, None)  # type: ignore[arg-type]  # set by finish
         self._main = self.current
-        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        #: Calls from threads, and a bell that only wakes: Ctrl-C may swallow a ring, but never a call.
+        self._calls: deque[Callable[[], None]] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
         self._interrupted: BaseException | None = None
@@ -139,18 +142,19 @@ class BlockingHost:
         while self._timers and not self._timers[0][2]:
             heapq.heappop(self._timers)
         try:
-            if self._timers and isinstance(self.clock, FakeClock) and self._inbox.empty():
+            if self._timers and isinstance(self.clock, FakeClock) and not self._calls:
                 self.clock.jump(self._timers[0][0] - self.now())
             timeout = max(0.0, self._timers[0][0] - self.now()) if self._timers else None
-            callback: Callable[[], None] | None = self._inbox.get(timeout=timeout)
-        except Empty:
-            callback = None
+            if not self._calls:
+                with suppress(Empty):
+                    self._bell.get(timeout=timeout)
+            while self._calls:
+                self._calls[0]()
+                self._calls.popleft()  # only now: an interrupted call is made once more
         except BaseException as exc:  # Ctrl-C: first the children end, then it is raised
             self._interrupted = exc
             self._main.cancel()
             return
-        if callback is not None:
-            callback()
         while self._timers and self._timers[0][0] <= self.now():
             for due in heapq.heappop(self._timers)[2]:
                 due()
@@ -175,7 +179,8 @@ class BlockingHost:
         return cell.clear
 
     def from_thread(self, callback: Callable[[], None]) -> None:
-        self._inbox.put(callback)
+        self._calls.append(callback)
+        self._bell.put(None)
 
     def cancelled(self, exc: BaseException) -> bool:
         return isinstance(exc, CancelledError) and self.current.cancelling() > 0

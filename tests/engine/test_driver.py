@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ def test_a_failure_on_threads_is_raised_as_it_is() -> None:
         concurrency = 2
 
         def prep(self, shared: Any) -> Any:
-            return range(4)
+            return range(2)
 
         def exec(self, item: int) -> None:
             if item == 1:
@@ -31,3 +33,22 @@ def test_a_failure_on_threads_is_raised_as_it_is() -> None:
     with pytest.raises(ValueError, match="1"):
         Flow(start=Work()).run({})
     assert ended == [0]
+
+
+def test_no_call_from_a_thread_is_lost_to_ctrl_c() -> None:
+    """An interrupt that arrives as a thread calls home ends the run; it does not leave it waiting."""
+
+    class Work(BatchNode):
+        concurrency = 2
+
+        def prep(self, shared: Any) -> Any:
+            return range(20)
+
+        def exec(self, item: int) -> None:
+            if item == 1:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.002)
+
+    for _ in range(20):
+        with pytest.raises(KeyboardInterrupt):
+            Flow(start=Work()).run({})
