@@ -13,10 +13,12 @@ from asyncflow.threads import Job, ThreadPool
 def test_no_more_than_the_limit_and_first_come_first_served() -> None:
     """Jobs beyond the limit queue; each starts when one before it has ended, in order."""
     pool, gates, order = ThreadPool(2), [threading.Event() for _ in range(4)], []
+    started = [threading.Event() for _ in range(4)]
     ended = threading.Event()
 
     def work(number: int) -> int:
         order.append(number)
+        started[number].set()
         gates[number].wait(5)
         return number
 
@@ -27,8 +29,9 @@ def test_no_more_than_the_limit_and_first_come_first_served() -> None:
     jobs = [pool.submit(work, number, done=done) for number in range(4)]
     assert [job.queued for job in jobs] == [False, False, True, True]
     assert repr(pool) == "<ThreadPool limit=2 running=2 queued=2>"
-    for gate in gates:
+    for number, gate in enumerate(gates):
         gate.set()
+        assert started[min(3, number + 2)].wait(5)
     assert ended.wait(5)
     assert order[2:] == [2, 3] and sorted(order[:2]) == [0, 1]
 
