@@ -530,3 +530,17 @@ def test_ctrl_c_ends_a_synchronous_run_after_its_threads(monkeypatch: Any) -> No
     with pytest.raises(KeyboardInterrupt):
         Flow(start=Work()).run({})
     assert sorted(started) == sorted(ended) and len(started) < 10
+
+
+def test_a_timeout_shows_nothing_of_the_engine() -> None:
+    """The error of a timeout has no context of the engine's own; a class that is no exception is refused."""
+
+    async def main() -> None:
+        with FakeClock():
+            with pytest.raises(TimeoutError) as caught:
+                await amap(asyncio.sleep, [3600], timeout=1)
+        assert caught.value.__context__ is None
+
+    asyncio.run(main())
+    with pytest.raises(TypeError, match="class of exceptions"):
+        Retry(on=int)
