@@ -162,6 +162,19 @@ async def test_cache() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_cache_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that was paid for reaches the caller though it could not be kept."""
+
+    class Full(MemoryCache):
+        async def put(self, key: str, value: Any) -> None:
+            raise OSError("no space left")
+
+    async with SimulatedProvider(latency=0) as provider, openai(provider, cache=Full()) as llm:
+        assert (await llm.complete("x")).text
+    assert "no space left" in caplog.text
+
+
+@pytest.mark.asyncio
 async def test_coalescing() -> None:
     """Identical calls in flight become one; without it, ten samples of one prompt stay ten."""
     go = asyncio.Event()
