@@ -11,6 +11,7 @@ from asyncflow.engine.checks import (
     check_function,
     check_retry,
     check_seconds,
+    discarded,
     is_async,
     name_of,
     refuse,
@@ -343,4 +344,5 @@ def run_sync(
 def _check_flow(flow: object) -> None:
     if not isinstance(flow, BaseNode):
         hint = "; make an instance of it" if isinstance(flow, type) else ""
+        hint = "; pass the flow itself, without running it" if discarded(flow) else hint
         raise TypeError(f"{flow!r} is not a flow or node{hint}")

@@ -137,7 +137,7 @@ def main(rows: int = 1_000_000, chunk_size: int = 20_000, threads: int = 2) -> d
     print(f"peak memory: {before:.0f} MiB before, {chunked:.0f} MiB in chunks, {whole:.0f} MiB read whole")
     equal = all(figures[f"statistics_{count}"] == figures["whole"] for count in (1, threads))
     print(f"equal to pandas on the whole file: {'yes' if equal else 'NO'}")
-    print("Reading the file is serial and takes most of the time, so threads gain little here.")
+    print("Reading the file is serial and takes most of the time, so threads gain little or nothing here.")
     return {**figures, "equal": equal, "mib_before": before, "mib_chunked": chunked, "mib_whole": whole}
 
 

@@ -74,7 +74,7 @@ def test_cookie_line() -> None:
 
 
 def test_cookie_line_as_a_program() -> None:
-    """`python examples/cookie_line.py` runs from a checkout, and prints the cookies and nothing else."""
+    """`python examples/cookie_line.py` runs as a program, and prints the cookies and nothing else."""
     ran = as_program("cookie_line")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert len(ran.stdout.splitlines()) == 6

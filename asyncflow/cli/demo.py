@@ -26,7 +26,7 @@ from asyncflow.observe import Progress
 from asyncflow.outcome import Failed
 
 #: Median seconds of an answer of the simulated provider.
-LATENCY = 0.08
+LATENCY = 0.04
 
 
 @dataclass(frozen=True, slots=True)

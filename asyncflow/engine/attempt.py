@@ -52,15 +52,18 @@ async def attempt(slot: Slot, item: Any) -> Any:
         slot.end()
 
 
-async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, item: Any) -> Any:
-    """Run `function(item)` on one of the pool's threads; `timed`: under the slot's clock.
+async def in_thread(
+    slot: Slot, function: Callable[[Any], Any], timed: bool, item: Any, *, threads: ThreadPool | None = None
+) -> Any:
+    """Run `function(item)` on one of the pool's threads, or of `threads`; `timed`: under the slot's clock.
 
     Cancelling takes a job back that has not started, and waits for one that has; a timeout gives it up,
     and it keeps its thread, its place in the pool and its slot until it ends.
     """
-    run, threads = slot.run, slot.threads
+    run, threads = slot.run, threads or slot.threads
     assert threads is not None
     waker, view = run.host.waker(), OnThread(slot)
+    held = home_already = False
 
     def finished(job: Job) -> None:
         try:
@@ -69,12 +72,13 @@ async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, ite
             return  # the loop has ended; nobody waits
 
     def home() -> None:
+        nonlocal home_already
+        home_already = True
         if view.live:
             waker.set()
         elif run.cap is not None and held:
             run.cap.release()
 
-    held = False
     started = view.started if timed else None
     job = threads.submit(view.call, function, item, done=finished, started=started)
     if timed and not job.queued:
@@ -84,9 +88,8 @@ async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, ite
     except BaseException:
         if slot.expired is not None:
             view.live = False
-            held, slot.holding = slot.holding, False
-            if job.withdraw() and held and run.cap is not None:
-                run.cap.release()
+            if not home_already:  # the job keeps its slot until it ends
+                held, slot.holding = slot.holding, False
         elif not job.withdraw():
             await run.host.outlast(waker)
         raise
@@ -111,10 +114,14 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     """
     counts, place = run.counts, run.place(step.key, step.call)
     counts.started += 1
-    if place is None:
-        outcome = await _outcome_of(step, item, run)
-    else:
-        outcome = await _remembered(place, step, item, run)
+    try:
+        if place is None:
+            outcome = await _outcome_of(step, item, run)
+        else:
+            outcome = await _remembered(place, step, item, run)
+    except BaseException:
+        counts.cancelled += 1
+        raise
     if run.tell is not None:
         run.tell(ItemFinished(run.path, run.host.now(), outcome))
     if isinstance(outcome, Ok):
@@ -207,7 +214,9 @@ async def fall_back(slot: Slot, error: Exception) -> Any:
     slot.expired = None
     try:
         if step.fallback_mode is Mode.THREAD:
-            return await in_thread(slot, lambda item: fallback(item, error), False, slot.item)
+            # Not on the pool's threads: jobs that were given up may hold all of them.
+            call = partial(in_thread, slot, lambda item: fallback(item, error), False)
+            return await call(slot.item, threads=ThreadPool(1))
         value = fallback(slot.item, error)
         return await value if step.fallback_mode is Mode.AWAIT else value
     except BaseException as exc:

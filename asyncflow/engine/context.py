@@ -152,6 +152,11 @@ class Counts:
         self.recalled += pool.recalled
         self.retries += pool.retries
 
+    @property
+    def _singles(self) -> int:
+        """Items in flight that no pool holds: single nodes'. A pool's are added when it has ended."""
+        return self.started - self.succeeded - self.failed - self.skipped - self.cancelled
+
     def statistics(self) -> Statistics:
         """A frozen copy of the counts at this moment."""
         pools = tuple(self.pools)
@@ -161,7 +166,7 @@ class Counts:
             failed=self.failed + sum(pool.failed for pool in pools),
             skipped=self.skipped + sum(pool.skipped for pool in pools),
             cancelled=self.cancelled + sum(pool.cancelled for pool in pools),
-            in_flight=sum(pool.in_flight for pool in pools),
+            in_flight=self._singles + sum(pool.in_flight for pool in pools),
             waiting=sum(pool.waiting for pool in pools),
             parked=sum(pool.parked for pool in pools),
             recalled=self.recalled + sum(pool.recalled for pool in pools),

@@ -220,6 +220,7 @@ class Pool:
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
         plain = ledger is None and place.tell is None
         pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
+        last = math.inf if self.source.length is None else self.source.length
         changed = False
         slot = Slot(place, step, self._deadlines, self._threads, self)
         current.set(slot)
@@ -235,9 +236,6 @@ class Pool:
                     index, item, slot.attempt = parked.index, parked.item, parked.attempt
                     slot.total_deadline, slot.key = parked.total_deadline, parked.key
                 else:
-                    if patient and now() >= pulse.rest:
-                        await pulse.let_others_run()
-                        continue
                     try:
                         item = take()  # type: ignore[misc]  # None only on a detour
                     except StopIteration:
@@ -271,11 +269,13 @@ class Pool:
                         results[index] = value
                     else:
                         self._end(slot, Ok(value, index, None, item, slot.attempt))
-                # Leave no traces.
+                # Leave no traces, and the loop to others.
                 try:
                     changed = copy_context() != before
                 except Exception:  # the values in it may not be comparable
                     changed = True
+                if patient and now() >= pulse.rest and self.started < last:
+                    await pulse.let_others_run()
         except BaseException as exc:
             # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
             self.stop(exc)
@@ -415,6 +415,8 @@ class Pool:
             if kept is not None:
                 self.recalled += 1
                 self._show(replace(kept, index=slot.index, item=slot.item))
+                if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
+                    await self.place.pulse.let_others_run()
                 return True
         ledger.begin(slot.key)
         return False

@@ -95,10 +95,11 @@ def check_items(items: Any, what: str) -> None:
             f"{what} is one {type(items).__name__}, which would run character by character; "
             f"put it into a list: [{items[:20]!r}]"
         )
-    if not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__"):
+    kind = isinstance(items, type)
+    if kind or (not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__")):
         raise TypeError(
             f"{what} must be something to iterate over (a list, a generator, an async generator), "
-            f"not {type(items).__name__}: {items!r}"[:300]
+            f"not {f'the class {items.__name__}' if kind else f'{type(items).__name__}: {items!r}'}"[:300]
         )
 
 

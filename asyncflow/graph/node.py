@@ -58,6 +58,8 @@ class BaseNode:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith("asyncflow."):
+            _refuse_taken_names(cls)
         own = ("__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__")
         cls._plain_copy = not any(
             name in kind.__dict__ for kind in cls.__mro__ if kind is not object for name in own
@@ -189,7 +191,7 @@ class Node(BaseNode):
         name: What errors, events and drawings call it; the class's name by default.
         version: For runs that are stored: a new version means that old results no longer hold.
 
-    Each keyword may be a class attribute as well.
+    The settings that are keywords only may be class attributes as well.
 
     Example:
         >>> class Greet(Node):
@@ -326,7 +328,9 @@ class Node(BaseNode):
     def _described(self, run: Run) -> Step:
         """What the engine is to do with each item."""
         mode = Mode.THREAD if self._threaded(run) else Mode.INLINE
-        return self._build_step(self.exec, mode, self._fall_back, mode)
+        # The default only raises. On threads it would queue behind the very job that a timeout gave up.
+        own = type(self).exec_fallback is not Node.exec_fallback or "exec_fallback" in self.__dict__
+        return self._build_step(self.exec, mode, self._fall_back if own else None, mode)
 
     def _fall_back(self, prep_res: Any, exc: Exception) -> Any:
         """`exec_fallback`, with `exc` as the exception in hand: `traceback.format_exc()` there shows it."""
@@ -342,6 +346,7 @@ class Node(BaseNode):
         fallback: Callable[[Any, Exception], Any] | None,
         fallback_mode: Mode,
     ) -> Step:
+        key = getattr(self, "key", None)
         return Step(
             call=call,
             name=label(self),
@@ -352,7 +357,7 @@ class Node(BaseNode):
             timeout=check_seconds(self.timeout, "timeout"),
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
-            key=getattr(self, "key", None),
+            key=key if callable(key) else None,
         )
 
     async def _step(self, shared: Any, run: Run) -> Any:
@@ -389,6 +394,9 @@ class Node(BaseNode):
             run.counts.failed += 1
             explain(exc, label(self), 1)
             raise
+        except BaseException:
+            run.counts.cancelled += 1
+            raise
         run.counts.succeeded += 1
         return exec_res
 
@@ -420,11 +428,13 @@ class Node(BaseNode):
             return
         if run.tell is not None:
             run.tell(LoopHeld(run.path, run.host.now(), held))
-        warnings.warn(
+        code = getattr(self.exec, "__code__", None)  # the user's line is there: the loop called us
+        warnings.warn_explicit(
             f"{label(self)} is a plain node in an async flow and has held the event loop for {held:.2f} "
             "seconds, during which nothing else ran; offload=True runs its exec on a worker thread",
             RuntimeWarning,
-            stacklevel=outside(),
+            code.co_filename if code is not None else __file__,
+            code.co_firstlineno if code is not None else 1,
         )
 
 
@@ -523,6 +533,9 @@ class AsyncNode(Node):
             run.counts.failed += 1
             explain(exc, label(self), 1)
             raise
+        except BaseException:
+            run.counts.cancelled += 1
+            raise
         run.counts.succeeded += 1
         return exec_res
 
@@ -543,6 +556,28 @@ class AsyncNode(Node):
             fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
         call = self.exec_async if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
+
+
+def _refuse_taken_names(cls: type[BaseNode]) -> None:
+    """Refuse a class that would replace what the engine calls by chance or by knowledge of PocketFlow."""
+    taken = {
+        name
+        for kind in cls.__mro__
+        if kind.__module__.startswith("asyncflow.graph.")
+        for name in kind.__dict__
+        if name.startswith("_") and not name.startswith("__")
+    }
+    for name in cls.__dict__:
+        if name in taken:
+            raise TypeError(
+                f"{cls.__name__} defines {name}, which asyncflow uses itself; call it something else"
+            )
+        if name in ("_run", "_run_async", "_orch", "_orch_async"):
+            warnings.warn(
+                f"{cls.__name__} defines {name}, which PocketFlow calls and asyncflow does not: it does not "
+                "change how the node runs",
+                stacklevel=outside(),
+            )
 
 
 def _written_plainly(cls: type, part: str) -> bool:

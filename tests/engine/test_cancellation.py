@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from asyncflow import Retry, amap
+from asyncflow import AsyncFlow, AsyncParallelBatchNode, Retry, amap, stream, waiting
+from asyncflow import run as run_flow
 from asyncflow.clock import FakeClock, sleep
+from asyncflow.engine import doors
+from asyncflow.engine.context import Cap
 
 
 def test_a_failure_lets_the_siblings_clean_up_to_the_end(run_asyncio: Any) -> None:
@@ -105,3 +110,125 @@ def test_after_a_failure_no_parked_item_is_tried_again(run: Any) -> None:
 
     assert run(main) == 1
     assert calls == [0, 1]
+
+
+def scenarios() -> dict[str, Any]:
+    """Calls that pass through many kinds of await."""
+
+    async def work(item: int) -> int:
+        for _ in range(1 + item % 3):
+            await asyncio.sleep(0)
+        return item
+
+    async def fails_once(item: int) -> int:
+        await asyncio.sleep(0)
+        if item not in failed:
+            failed.add(item)
+            raise OSError
+        return item
+
+    async def waits(item: int) -> int:
+        async with waiting("a while"):
+            await asyncio.sleep(0)
+        return item
+
+    async def nests(item: int) -> int:
+        return sum(await amap(work, range(3), concurrency=2))
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(6):
+            await asyncio.sleep(0)
+            yield number
+
+    async def reads(item: int) -> int:
+        async with stream(work, source(), concurrency=2, ordered=True) as outcomes:
+            return sum([outcome.value async for outcome in outcomes])
+
+    def plain(item: int) -> int:
+        time.sleep(0.0002)
+        return item
+
+    failed: set[int] = set()
+
+    class Batch(AsyncParallelBatchNode):
+        function: Any = staticmethod(work)
+
+        async def prep_async(self, shared: Any) -> Any:
+            return range(5)
+
+        async def exec_async(self, item: int) -> Any:
+            return await type(self).function(item)
+
+    class Waits(Batch):
+        function = staticmethod(waits)
+
+    class Nests(Batch):
+        function = staticmethod(nests)
+
+    class Reads(Batch):
+        function = staticmethod(reads)
+
+    class Threads(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(5)
+
+        def exec(self, item: int) -> int:
+            return plain(item)
+
+    def capped(node: Any) -> Any:
+        return run_flow(AsyncFlow(start=node), {}, concurrency=1)
+
+    return {
+        "amap": lambda: amap(work, source(), concurrency=3),
+        "one at a time": lambda: amap(work, range(4), concurrency=1),
+        "retries": lambda: amap(
+            fails_once, range(5), concurrency=2, retry=Retry(3, wait=0.0002, jitter=0), timeout=5
+        ),
+        "timeouts": lambda: amap(work, range(6), concurrency=2, timeout=0.0002, on_error="continue"),
+        "threads": lambda: amap(plain, iter(range(6)), concurrency=2),
+        "timed threads": lambda: amap(plain, range(6), concurrency=2, timeout=0.0003, on_error="continue"),
+        "stream": lambda: reads(0),
+        "cap and waiting": lambda: capped(Waits(concurrency=3)),
+        "cap and nesting": lambda: capped(Nests(concurrency=3)),
+        "cap and stream": lambda: capped(Reads(concurrency=3)),
+        "cap and threads": lambda: capped(Threads(concurrency=3, timeout=0.0003, on_error="continue")),
+    }
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_cancelling_at_any_moment_leaves_nothing_behind(
+    run_asyncio: Any, name: str, monkeypatch: Any
+) -> None:
+    """Cancelled at the k-th turn of the loop, for each k: it raises CancelledError, no slot is held."""
+    caps: list[Cap] = []
+
+    class Seen(Cap):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            caps.append(self)
+
+    monkeypatch.setattr(doors, "Cap", Seen)
+
+    async def main() -> None:
+        for turn in range(60):
+            task = asyncio.ensure_future(scenarios()[name]())
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            ended = task.done()
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=5)
+            assert done, f"stuck when cancelled at turn {turn}"
+            assert ended or task.cancelled(), f"turn {turn}: {task}"
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not left, f"turn {turn}: {left}"
+            for cap in caps:
+                for _ in range(1000):  # a job that was given up keeps its slot until it ends
+                    if not cap.running:
+                        break
+                    await asyncio.sleep(0.001)
+                assert not cap.running and not cap._queue, f"turn {turn}: {cap}"
+            caps.clear()
+            if ended:
+                return
+
+    run_asyncio(main)

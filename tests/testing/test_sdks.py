@@ -17,7 +17,8 @@ class Point(BaseModel):
 
 async def test_openai() -> None:
     """Chat, streamed chat, embeddings, faults, errors."""
-    openai = pytest.importorskip("openai")
+    import openai
+
     script = [429, "reset", 500]
     async with SimulatedProvider(reply=lambda asked: "hello there", latency=0, script=script) as provider:
         async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="k", max_retries=5) as client:
@@ -35,7 +36,8 @@ async def test_openai() -> None:
 
 async def test_openai_structured() -> None:
     """Its parse helper gets JSON that fits."""
-    openai = pytest.importorskip("openai")
+    import openai
+
     async with SimulatedProvider(latency=0) as provider:
         async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="k") as client:
             done = await client.chat.completions.parse(
@@ -46,7 +48,8 @@ async def test_openai_structured() -> None:
 
 async def test_anthropic() -> None:
     """Messages, streamed messages, errors."""
-    anthropic = pytest.importorskip("anthropic")
+    import anthropic
+
     async with SimulatedProvider(reply=lambda asked: "hello there", latency=0, script=[529]) as provider:
         async with anthropic.AsyncAnthropic(base_url=provider.anthropic_base_url, api_key="k") as client:
             ask = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
