@@ -285,8 +285,13 @@ class HTTPClient:
                 raise error
             stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
             result = await begin(stream)
+            self._running += 1  # an open stream is a call under way
+            leave.callback(self._stream_closed)
             stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
             return stream, result
+
+    def _stream_closed(self) -> None:
+        self._running -= 1
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:

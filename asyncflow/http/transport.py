@@ -224,7 +224,7 @@ def _response(
 
 
 async def _read(answer: aiohttp.ClientResponse, max_size_bytes: int) -> bytes:
-    declared = answer.content_length
+    declared = None if answer.method == "HEAD" else answer.content_length
     if declared is not None and declared > max_size_bytes:
         raise BodyTooLargeError(f"the body is said to be {declared} bytes")
     content = answer.content

@@ -32,7 +32,7 @@ class ProviderStatistics:
     Attributes:
         asked: That came in and could be read.
         answered: That got their answer, whole.
-        refused: By reason: `"requests"`, `"tokens"`, `"concurrency"`.
+        refused: By reason: `"requests"`, `"tokens"`, `"concurrency"`, `"slope"`.
         faults: By fault.
         running: Under way now.
         most_at_once: The most that were under way at the same time, refused ones not counted.

@@ -43,6 +43,8 @@ class SimulatedProvider:
             Tokens are charged as they are used, not by `max_tokens`.
         burst: Seconds' worth of quota that may be used at once.
         concurrency_limit: A limit at once that no header tells of; past it 429, without a wait.
+        slope_limit: How many times as many requests a second may bring as the one before it (ten are always
+            let through); past it 429, without a wait.
         faults: Share of requests per fault: a status, or a kind (see `asyncflow.testing.faults.KINDS`).
         script: Faults of the first requests, in the order they come; None leaves one alone.
         seed: Latencies and faults depend on this, on the request's content, and on how often it came
@@ -74,6 +76,7 @@ class SimulatedProvider:
         tokens_per_minute: float | None = None,
         burst: float = 60.0,
         concurrency_limit: int | None = None,
+        slope_limit: float | None = None,
         faults: Mapping[Fault, float] | None = None,
         script: Iterable[Fault | None] = (),
         seed: int = 0,
@@ -87,7 +90,9 @@ class SimulatedProvider:
         ):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"SimulatedProvider({name}={value!r}): a finite number from 0 is needed")
-        quotas = Quotas(requests_per_minute, tokens_per_minute, concurrency_limit, burst, clock.now)
+        quotas = Quotas(
+            requests_per_minute, tokens_per_minute, concurrency_limit, slope_limit, burst, clock.now
+        )
         plan = FaultPlan(faults or {}, script, seed)
         self._core = Core(
             reply if reply is not None else stand_in,
