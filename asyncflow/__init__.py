@@ -1,6 +1,36 @@
 """asyncflow: run the same step over many items."""
 
+from asyncflow.api import RunResult, amap, run, run_sync, stream
+from asyncflow.graph.batch import AsyncBatchNode, AsyncParallelBatchNode, BatchNode
+from asyncflow.graph.check import Problem, check
+from asyncflow.graph.flow import AsyncBatchFlow, AsyncFlow, AsyncParallelBatchFlow, BatchFlow, Flow
+from asyncflow.graph.node import AsyncNode, BaseNode, Node
 from asyncflow.outcome import Failed, Ok, Skipped
 from asyncflow.policy.retry import Retry
+from asyncflow.waiting import waiting
 
-__all__ = ["Failed", "Ok", "Retry", "Skipped"]
+__all__ = [
+    "AsyncBatchFlow",
+    "AsyncBatchNode",
+    "AsyncFlow",
+    "AsyncNode",
+    "AsyncParallelBatchFlow",
+    "AsyncParallelBatchNode",
+    "BaseNode",
+    "BatchFlow",
+    "BatchNode",
+    "Failed",
+    "Flow",
+    "Node",
+    "Ok",
+    "Problem",
+    "Retry",
+    "RunResult",
+    "Skipped",
+    "amap",
+    "check",
+    "run",
+    "run_sync",
+    "stream",
+    "waiting",
+]

@@ -15,7 +15,19 @@
     │  ├─ DtypeError                 its dtype is not the one needed (a TypeError)
     │  └─ RangeError                 a number in it, or an argument, is out of range (a ValueError)
     ├─ NotSupportedError             an argument whose part of asyncflow cannot be used here (a ValueError)
-    └─ TransientError                trying again may help; carries .retry_after and .exhausted
+    ├─ TransientError                trying again may help; carries .retry_after and .exhausted
+    ├─ ModelOutputError              the model's text never was what was asked for; carries .text
+    └─ HTTPError                     one HTTP call failed; carries .status .url .request_id .retry_after …
+       ├─ HTTPConnectionError        no connection, or it broke (a TransientError, a ConnectionError)
+       ├─ HTTPTimeoutError           a part or the whole took too long (a TransientError, a TimeoutError)
+       ├─ RateLimitedError           429: too much for now (a TransientError)
+       ├─ ServerError                408, 409, 425, 5xx, or a failure told in a 200 (a TransientError)
+       ├─ BadAnswerError             cut off, not JSON, not what was promised (a TransientError)
+       ├─ AccessDeniedError          401, 402, 403, no credit left: no call with this key will succeed
+       ├─ RequestRefusedError        another 4xx: the same request would be refused again
+       │  └─ RequestTooLargeError    413, or more tokens than the model reads
+       ├─ RedirectError              a redirect that is not followed, or too many
+       └─ AnswerTooLargeError        the answer's body is larger than max_body_size_bytes
 
 What a user's own code raises is passed on as it is, with a note (see `Failed` and DESIGN decision 6).
 Wrong arguments are plain ValueError and TypeError. Cancellation is never an error here. Every class
@@ -80,9 +92,8 @@ class TooManyFailuresError(AsyncflowError):
     """As many items failed as `on_error` allows, so the call stopped.
 
     Attributes:
-        outcomes: What became of the items that finished, in input order and not yet handed to anyone:
-            every one for `amap` and nodes that collect; only the failures where a reader or `post_item`
-            has already received the rest.
+        outcomes: What became of the items that finished, in input order, for `amap` and nodes that collect.
+            Empty where a reader of a `stream` or `post_item` has already received them.
     """
 
     def __init__(self, message: str = "", *, outcomes: tuple[Any, ...] = ()) -> None:
@@ -124,4 +135,119 @@ class TransientError(AsyncflowError):
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.exhausted = exhausted
+
+
+class HTTPError(AsyncflowError):
+    """One HTTP call failed, after as many attempts as its client makes.
+
+    Texts and fields never hold a key: queries are cut from addresses, and values of headers that carry
+    credentials are struck out of what a server says.
+
+    Attributes:
+        method, url: What was asked; the address without user, query and fragment.
+        status: The answer's status, or None where there was no answer.
+        code: The provider's own word for the failure, such as `"context_length_exceeded"`, or None.
+        request_id: What the provider calls this request, for its support, or None.
+        retry_after: Seconds the other side asked to wait, or None.
+        should_retry: What the answer's `x-should-retry` said, or None. It outranks the class.
+        sent: False when the request cannot have reached the server.
+        phase: For a timeout: `"connect"`, `"write"`, `"read"` or `"total"`.
+        attempts: Attempts made by the client that raised it, refusals for now included.
+        exhausted: True when that client was allowed to repeat and has decided that it is over.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        method: str = "",
+        url: str = "",
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+        sent: bool = True,
+        phase: str = "",
+        attempts: int = 1,
+        exhausted: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.method = method
+        self.url = url
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.should_retry = should_retry
+        self.sent = sent
+        self.phase = phase
+        self.attempts = attempts
+        self.exhausted = exhausted
+
+
+class HTTPConnectionError(HTTPError, TransientError, ConnectionError):
+    """There was no connection, or it broke before the answer was whole."""
+
+
+class HTTPTimeoutError(HTTPError, TransientError, TimeoutError):
+    """Connecting, sending, the wait for the next piece of the answer, or all of it took too long."""
+
+
+class RateLimitedError(HTTPError, TransientError):
+    """The server refuses for now (429): too many requests, or too many tokens."""
+
+
+class ServerError(HTTPError, TransientError):
+    """The server failed (5xx), gave up waiting (408), or met a conflict that passes (409, 425)."""
+
+
+class BadAnswerError(HTTPError, TransientError):
+    """The answer was cut off, is not what its headers say, or lacks what was promised."""
+
+
+class AccessDeniedError(HTTPError):
+    """The key is refused, may not do this, or its account has no credit: no other call will fare better."""
+
+
+class RequestRefusedError(HTTPError):
+    """The server understood the request and refuses it (4xx): repeating it changes nothing."""
+
+
+class RequestTooLargeError(RequestRefusedError):
+    """The request is larger than the server takes (413), or has more tokens than the model reads."""
+
+
+class RedirectError(HTTPError):
+    """The server points elsewhere, and that is not followed."""
+
+
+class AnswerTooLargeError(HTTPError):
+    """The answer's body, decompressed, is larger than `max_body_size_bytes`; the rest was not read."""
+
+
+class ModelOutputError(AsyncflowError):
+    """The model's text did not satisfy what was asked for, and re-asking it did not help.
+
+    Attributes:
+        text: The model's last answer.
+        problems: What was wrong with it, one line each.
+        usage: The tokens that all of its answers cost, as the client's `Usage`, or None.
+        exhausted: True: the client has re-asked as often as it may.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        text: str = "",
+        problems: tuple[str, ...] = (),
+        usage: Any = None,
+        exhausted: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.text = text
+        self.problems = problems
+        self.usage = usage
         self.exhausted = exhausted

@@ -37,9 +37,21 @@ class Job:
     Attributes:
         value: What the call returned, once `finished`.
         error: What it raised, or None. Anything: KeyboardInterrupt and SystemExit too.
+        queued: Whether it had to wait for its turn.
     """
 
-    __slots__ = ("_args", "_context", "_done", "_fn", "_pool", "error", "state", "value")
+    __slots__ = (
+        "_args",
+        "_context",
+        "_done",
+        "_fn",
+        "_pool",
+        "_started",
+        "error",
+        "queued",
+        "state",
+        "value",
+    )
 
     def __init__(
         self,
@@ -47,13 +59,16 @@ class Job:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         done: Callable[[Job], None] | None,
+        started: Callable[[], None] | None,
         context: contextvars.Context,
     ) -> None:
         self._pool = pool
         self._fn = fn
         self._args = args
         self._done = done
+        self._started = started
         self._context = context
+        self.queued = False
         self.state = _QUEUED
         self.value: Any = None
         self.error: BaseException | None = None
@@ -69,11 +84,13 @@ class Job:
 
     def _run(self) -> None:
         try:
+            if self.queued and self._started is not None:
+                self._started()
             self.value = self._context.run(self._fn, *self._args)
         except BaseException as exc:
             self.error = exc
         # What the call needed is not kept for as long as somebody keeps the job.
-        del self._fn, self._args, self._context
+        del self._fn, self._args, self._started, self._context
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +118,22 @@ class ThreadPool:
         self._queue: deque[Job] = deque()
         self._lock = threading.Lock()
 
-    def submit(self, fn: Callable[..., Any], *args: Any, done: Callable[[Job], None] | None = None) -> Job:
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        done: Callable[[Job], None] | None = None,
+        started: Callable[[], None] | None = None,
+    ) -> Job:
         """Queue `fn(*args)`; `done(job)` is called on the worker's thread once it has finished.
 
-        `done` must not raise and must not block: it is the messenger, not the message.
+        `started()` is called there when a job that had to queue begins. Neither may raise or block: they
+        are the messengers, not the message.
         """
-        job = Job(self, fn, args, done, contextvars.copy_context())
+        job = Job(self, fn, args, done, started, contextvars.copy_context())
         with self._lock:
             if self._running >= self._limit:
+                job.queued = True
                 self._queue.append(job)
                 return job
             self._running += 1

@@ -16,6 +16,7 @@ def gradient_norm(parameters: Iterable[Parameter]) -> float:
     """The Euclidean length of all gradients together, summed in float64.
 
     Example:
+        >>> import numpy as np
         >>> p = Parameter(np.zeros(2))
         >>> p.grad[:] = [3.0, 4.0]
         >>> gradient_norm([p])
@@ -42,6 +43,7 @@ def clip_gradients(parameters: Iterable[Parameter], max_norm: float) -> float:
         into zeros or NaN, and whoever sees the number can skip the step.
 
     Example:
+        >>> import numpy as np
         >>> p = Parameter(np.zeros(2))
         >>> p.grad[:] = [3.0, 4.0]
         >>> clip_gradients([p], 1.0), p.grad

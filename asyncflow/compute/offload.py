@@ -29,6 +29,7 @@ async def offload(fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
     Example:
         >>> import asyncio
+        >>> import numpy as np
         >>> from asyncflow.compute import offload, softmax
         >>> asyncio.run(offload(softmax, np.zeros(2)))
         array([0.5, 0.5])

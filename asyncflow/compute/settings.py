@@ -33,6 +33,7 @@ def workers(n: int) -> Iterator[None]:
         RangeError: If n is not an integer of at least 1.
 
     Example:
+        >>> import numpy as np
         >>> from asyncflow.compute import softmax, workers
         >>> with workers(2):
         ...     softmax(np.zeros((1, 4), np.float32))

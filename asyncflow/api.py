@@ -1,0 +1,348 @@
+"""The doors: `amap` and `stream` for people who want no graph, `run` and `run_sync` for flows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from asyncflow.engine.checks import (
+    check_concurrency,
+    check_function,
+    check_retry,
+    check_seconds,
+    discarded,
+    is_async,
+    name_of,
+    refuse,
+)
+from asyncflow.engine.context import Run
+from asyncflow.engine.doors import opened
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.observers import Observer, check_observers
+from asyncflow.engine.on_error import OnError
+from asyncflow.engine.own_loop import run_to_end
+from asyncflow.engine.reader import Stream
+from asyncflow.engine.source import Source, check_items
+from asyncflow.engine.step import ONCE, Mode, Step
+from asyncflow.events import Statistics
+from asyncflow.graph.node import BaseNode, label
+from asyncflow.policy.retry import Retry
+
+T = TypeVar("T")
+R = TypeVar("R")
+Items = Iterable[T] | AsyncIterable[T]
+
+
+@overload
+async def amap(
+    func: Callable[[T], Awaitable[R]],
+    items: Items[T],
+    *,
+    concurrency: int = ...,
+    retry: Retry | None = ...,
+    timeout: float | None = ...,
+    total_timeout: float | None = ...,
+    on_error: str | int | float = ...,
+    offload: bool = ...,
+    limits: Any = ...,
+    observers: Iterable[Observer] = ...,
+    store: Any = ...,
+    run_id: str | None = ...,
+    key: Any = ...,
+) -> list[R]: ...
+@overload
+async def amap(
+    func: Callable[[T], R],
+    items: Items[T],
+    *,
+    concurrency: int = ...,
+    retry: Retry | None = ...,
+    timeout: float | None = ...,
+    total_timeout: float | None = ...,
+    on_error: str | int | float = ...,
+    offload: bool = ...,
+    limits: Any = ...,
+    observers: Iterable[Observer] = ...,
+    store: Any = ...,
+    run_id: str | None = ...,
+    key: Any = ...,
+) -> list[R]: ...
+async def amap(
+    func: Callable[[Any], Any],
+    items: Items[Any],
+    *,
+    concurrency: int = 64,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    total_timeout: float | None = None,
+    on_error: str | int | float = "raise",
+    offload: bool = True,
+    limits: Any = None,
+    observers: Iterable[Observer] = (),
+    store: Any = None,
+    run_id: str | None = None,
+    key: Any = None,
+) -> list[Any]:
+    """Call `func` on every item, at most `concurrency` at a time, and return the results in input order.
+
+    Same result as `[await func(item) for item in items]`, only sooner.
+
+    Args:
+        func: Called as `func(item)`. A coroutine function runs on the event loop; a plain function runs on
+            worker threads. An awaitable that a plain function returns is awaited on the loop.
+        items: A list, range, generator, async generator, or any other iterable. Pulled lazily: one item for
+            each free place. In front of a plain `func` a plain iterator is pulled on a thread, because it
+            may block.
+        concurrency: Items at work at the same time, at least 1.
+        retry: When a failed item is tried again; None: never. While an item waits for its next attempt,
+            others run.
+        timeout: Seconds for one attempt. It does not run while an item queues. A call on a thread cannot
+            be stopped: it is given up, and keeps its thread until it ends.
+        total_timeout: Seconds for all attempts at an item, the waits between them included.
+        on_error: `"raise"`: the first failure cancels the others and is raised, with a note that names the
+            item. `"continue"`: a `Failed` stands in the place of a failed item's result. A whole number or a
+            share in (0, 1]: as "continue", until so many have failed.
+        offload: False runs a plain `func` on the event loop, which it then blocks.
+        observers: Functions that are told every event, on a thread of their own.
+        limits, store, run_id, key: Not in this version; giving one is an error.
+
+    Returns:
+        One result per item, in input order.
+
+    Raises:
+        TooManyFailuresError: If as many items failed as `on_error` allows; it carries `.outcomes`.
+        ItemTimeoutError: If an item's time ran out and nothing was left to try.
+        TypeError, ValueError: If an argument is wrong; nothing has run then.
+        What an item raised, under `on_error="raise"`; what the source of items raised.
+
+    Cancellation:
+        A cancel point. Cancels every call in flight and returns when all have ended.
+
+    Example:
+        >>> import asyncio
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> asyncio.run(amap(double, range(4), concurrency=2))
+        [0, 2, 4, 6]
+    """
+    step = _step(func, concurrency, retry, timeout, total_timeout, offload)
+    policy = OnError.of(on_error)
+    check_items(items, "items")
+    refuse(limits=limits, store=store, run_id=run_id, key=key)
+    listeners = check_observers(observers)
+    host = running_host()
+    async with opened(host, step.name, observers=listeners) as run:
+        return await collect(step, items, run.inside(step.name), concurrency=concurrency, on_error=policy)
+
+
+def stream(
+    func: Callable[[T], Any],
+    items: Items[T],
+    *,
+    ordered: bool = False,
+    concurrency: int = 64,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    total_timeout: float | None = None,
+    on_error: str | int | float = "raise",
+    offload: bool = True,
+    limits: Any = None,
+    observers: Iterable[Observer] = (),
+    store: Any = None,
+    run_id: str | None = None,
+    key: Any = None,
+) -> Stream[Any]:
+    """As `amap`, but outcomes are read one by one as they come, so memory stays flat however many there are.
+
+    Args:
+        ordered: Yield in input order instead of completion order.
+        Others as for `amap`.
+
+    Returns:
+        An async iterator of `Ok`, `Failed` and `Skipped`, which is an async context manager too. Nothing
+        starts before the first is asked for. A slow reader holds the source back: at most 2 × concurrency
+        items are started and not yet read.
+
+    Raises:
+        As `amap`, while reading; outcomes that are there are yielded first. Wrong arguments at once.
+
+    Cancellation:
+        Closing it, leaving its `async with`, dropping it, and cancelling a read all cancel what is in flight.
+
+    Example:
+        >>> import asyncio
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     async with stream(double, range(3), ordered=True) as outcomes:
+        ...         return [outcome.value async for outcome in outcomes]
+        >>> asyncio.run(main())
+        [0, 2, 4]
+    """
+    step = _step(func, concurrency, retry, timeout, total_timeout, offload)
+    policy = OnError.of(on_error)
+    check_items(items, "items")
+    refuse(limits=limits, store=store, run_id=run_id, key=key)
+
+    def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
+        source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
+        return Pool(
+            step,
+            source,
+            run.inside(step.name),
+            concurrency=concurrency,
+            on_error=policy,
+            deliver=deliver,
+            window=window,
+        )
+
+    return Stream(
+        build, step.name, concurrency=concurrency, ordered=ordered, observers=check_observers(observers)
+    )
+
+
+def _step(
+    func: Callable[[Any], Any],
+    concurrency: int,
+    retry: Retry | None,
+    timeout: float | None,
+    total_timeout: float | None,
+    offload: bool,
+) -> Step:
+    check_function(func)
+    check_concurrency(concurrency)
+    if is_async(func):
+        call, mode = func, Mode.AWAIT
+    elif offload:
+        call, mode = func, Mode.THREAD
+    else:
+        call, mode = _either(func), Mode.AWAIT
+    return Step(
+        call=call,
+        name=name_of(func),
+        mode=mode,
+        retry=check_retry(retry) or ONCE,
+        timeout=check_seconds(timeout, "timeout"),
+        total_timeout=check_seconds(total_timeout, "total_timeout"),
+        adapt=_settle,
+    )
+
+
+def _either(func: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
+    async def call(item: Any) -> Any:
+        return await _settle(func(item))
+
+    return call
+
+
+async def _settle(value: Any) -> Any:
+    """What a plain function returned; awaited first if it can be."""
+    return await value if hasattr(value, "__await__") else value
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run of a flow came to.
+
+    Attributes:
+        action: The flow's last action.
+        shared: The object that the flow was given, as the nodes left it.
+        run_id: The stored run's id; None where nothing was stored.
+        statistics: What was counted.
+    """
+
+    action: Any
+    shared: Any
+    run_id: str | None
+    statistics: Statistics
+
+
+async def run(
+    flow: BaseNode,
+    shared: Any = None,
+    *,
+    store: Any = None,
+    run_id: str | None = None,
+    concurrency: int | None = None,
+    observers: Iterable[Observer] = (),
+) -> RunResult:
+    """Run a flow, or one node, on the running event loop.
+
+    Args:
+        flow: Of either colour. A plain flow is driven on the loop: its plain nodes hold the loop while they
+            run, its threads do not.
+        shared: What the nodes share; a new dict by default.
+        concurrency: At most this many `exec`s of the whole run at the same time, whatever its nodes say.
+            Flows hold nothing, so nested parallel flows finish even at 1. None: no such bound.
+        observers: Functions that are told every event, on a thread of their own.
+        store, run_id: Not in this version; giving one is an error.
+
+    Returns:
+        A `RunResult`.
+
+    Raises:
+        What a node raised; FlowError where the graph is wrong; TypeError and ValueError for a wrong argument.
+
+    Cancellation:
+        A cancel point. Everything that is running ends before it returns.
+
+    Example:
+        >>> import asyncio
+        >>> from asyncflow import AsyncFlow, AsyncNode
+        >>> class Hello(AsyncNode):
+        ...     async def post_async(self, shared, prep_res, exec_res):
+        ...         shared["said"] = "hello"
+        >>> asyncio.run(run(AsyncFlow(start=Hello()))).shared
+        {'said': 'hello'}
+    """
+    _check_flow(flow)
+    refuse(store=store, run_id=run_id)
+    if concurrency is not None:
+        check_concurrency(concurrency)
+    listeners = check_observers(observers)
+    shared = {} if shared is None else shared
+    async with opened(running_host(), label(flow), concurrency=concurrency, observers=listeners) as place:
+        action = await flow._step(shared, place.inside(label(flow)))
+        statistics = place.counts.statistics()
+    return RunResult(action, shared, None, statistics)
+
+
+def run_sync(
+    flow: BaseNode,
+    shared: Any = None,
+    *,
+    store: Any = None,
+    run_id: str | None = None,
+    concurrency: int | None = None,
+    observers: Iterable[Observer] = (),
+) -> RunResult:
+    """As `run`, from synchronous code; the calling thread blocks until it is done.
+
+    Inside a running event loop (a notebook) the flow gets a thread and a loop of its own, so nothing is
+    patched; the loop around it stands still meanwhile, and `await run(…)` is the better way there. Inside an
+    `exec` it is a run of its own, under no cap of the run around it.
+
+    Cancellation:
+        Ctrl-C cancels the flow, waits for it, and is raised.
+
+    Example:
+        >>> from asyncflow import AsyncFlow, AsyncNode
+        >>> class Hello(AsyncNode):
+        ...     async def post_async(self, shared, prep_res, exec_res):
+        ...         shared["said"] = "hello"
+        >>> run_sync(AsyncFlow(start=Hello())).shared
+        {'said': 'hello'}
+    """
+    _check_flow(flow)
+    return run_to_end(
+        lambda: run(flow, shared, store=store, run_id=run_id, concurrency=concurrency, observers=observers)
+    )
+
+
+def _check_flow(flow: object) -> None:
+    if not isinstance(flow, BaseNode):
+        hint = "; make an instance of it" if isinstance(flow, type) else ""
+        hint = "; pass the flow itself, without running it" if discarded(flow) else hint
+        raise TypeError(f"{flow!r} is not a flow or node{hint}")

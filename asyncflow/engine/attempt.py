@@ -1,0 +1,242 @@
+"""One attempt at one item, with its guards; and one item to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from types import CoroutineType
+from typing import Any, NoReturn
+
+from asyncflow.engine.context import Run
+from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.journal import Place
+from asyncflow.engine.slot import Deadlines, OnThread, Slot
+from asyncflow.engine.step import Mode, Step
+from asyncflow.engine.tasks import sleep
+from asyncflow.errors import CoroutineReturnedError
+from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
+from asyncflow.outcome import Failed, Ok
+from asyncflow.threads import Job, ThreadPool
+from asyncflow.waiting import current
+
+
+async def attempt(slot: Slot, item: Any) -> Any:
+    """One attempt at the slot's item, with whatever guards its step asks for."""
+    step, run = slot.step, slot.run
+    cap = run.cap if step.exec else None
+    if cap is not None:
+        if not cap.acquire_nowait():
+            queued = run.host.now()
+            await cap.acquire()
+            slot.total_deadline += run.host.now() - queued  # no timeout runs while an item queues
+        slot.holding = True
+    try:
+        if run.tell is not None:
+            run.tell(ItemStarted(run.path, run.host.now(), slot.index, slot.attempt))
+        slot.expired = None
+        call = partial(in_thread, slot, step.call, step.timed) if step.mode is Mode.THREAD else step.call
+        if step.timed:
+            if slot.interrupt is None:
+                slot.interrupt = run.host.interrupt()
+            if step.mode is not Mode.THREAD:
+                slot.start_clock()
+            return await slot.interrupt.run(call, item)
+        if step.mode is not Mode.INLINE:
+            return await call(item)
+        value = call(item)
+        if type(value) is CoroutineType:
+            refuse_coroutine(value, step.name)
+        return value
+    finally:
+        slot.end()
+
+
+async def in_thread(
+    slot: Slot, function: Callable[[Any], Any], timed: bool, item: Any, *, threads: ThreadPool | None = None
+) -> Any:
+    """Run `function(item)` on one of the pool's threads, or of `threads`; `timed`: under the slot's clock.
+
+    Cancelling takes a job back that has not started, and waits for one that has; a timeout gives it up,
+    and it keeps its thread, its place in the pool and its slot until it ends.
+    """
+    run, threads = slot.run, threads or slot.threads
+    assert threads is not None
+    waker, view = run.host.waker(), OnThread(slot)
+    held = home_already = False
+
+    def finished(job: Job) -> None:
+        try:
+            run.host.from_thread(home)
+        except RuntimeError:
+            return  # the loop has ended; nobody waits
+
+    def home() -> None:
+        nonlocal home_already
+        home_already = True
+        if view.live:
+            waker.set()
+        elif run.cap is not None and held:
+            run.cap.release()
+
+    started = view.started if timed else None
+    job = threads.submit(view.call, function, item, done=finished, started=started)
+    if timed and not job.queued:
+        slot.start_clock()
+    try:
+        await waker.wait()
+    except BaseException:
+        if slot.expired is not None:
+            view.live = False
+            if not home_already:  # the job keeps its slot until it ends
+                held, slot.holding = slot.holding, False
+        elif not job.withdraw():
+            await run.host.outlast(waker)
+        raise
+    view.live = False
+    if job.error is not None:
+        raise job.error
+    if slot.step.adapt is not None:
+        return await slot.step.adapt(job.value)
+    if type(job.value) is CoroutineType:
+        refuse_coroutine(job.value, slot.step.name)
+    return job.value
+
+
+async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any:
+    """One item to its value, in the calling task. Waits between attempts where it stands.
+
+    Returns:
+        The value; where failures are kept, a `Failed` in its place.
+
+    Raises:
+        What the last attempt raised, or the fallback.
+    """
+    counts, place = run.counts, run.place(step.key, step.call)
+    counts.started += 1
+    try:
+        if place is None:
+            outcome = await _outcome_of(step, item, run)
+        else:
+            outcome = await _remembered(place, step, item, run)
+    except BaseException:
+        counts.cancelled += 1
+        raise
+    if run.tell is not None:
+        run.tell(ItemFinished(run.path, run.host.now(), outcome))
+    if isinstance(outcome, Ok):
+        counts.succeeded += 1
+        return outcome.value
+    counts.failed += 1
+    if keep:
+        release_frames(outcome.error)
+        return outcome
+    explain(outcome.error, step.name, outcome.attempts)
+    raise outcome.error
+
+
+async def _remembered(place: Place, step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+    """The outcome of one item that an earlier process committed, or one that is committed now."""
+    key = place.key_of_single(item)
+    kept = await place.recall(key) if place.has_records else None
+    if kept is not None:
+        run.counts.recalled += 1
+        return replace(kept, item=item)
+    place.begin(key)
+    outcome = await _outcome_of(step, item, run)
+    waker = run.host.waker()
+    refusals: list[BaseException | None] = []
+
+    def committed(error: BaseException | None) -> None:
+        refusals.append(error)
+        waker.set()
+
+    try:
+        place.commit(key, outcome, committed)
+    except Exception as exc:  # the value cannot be stored: that is what became of the item
+        outcome = Failed(exc, 0, None, item, outcome.attempts)
+        place.commit(key, outcome, committed)
+    await run.host.outlast(waker)
+    if (refusal := refusals[0]) is not None:
+        raise refusal
+    return outcome
+
+
+async def _outcome_of(step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+    """Attempt after attempt, until one item has its outcome. Raises only what is not the item's own."""
+    slots: set[Slot] = set()
+    deadlines = Deadlines(run.host, slots) if step.timed else None
+    slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
+    slot.item = item
+    slots.add(slot)
+    token = current.set(slot)
+    try:
+        while True:
+            try:
+                return Ok(await attempt(slot, item), 0, None, item, slot.attempt)
+            except BaseException as exc:
+                error = own_error(slot, exc)
+                if error is None:
+                    raise
+                wait = wait_after(slot, error)
+            if wait is None:
+                return Ok(await fall_back(slot, error), 0, None, item, slot.attempt)
+            retrying(slot, error, wait)
+            run.counts.retries += 1
+            if wait > 0:
+                await sleep(run.host, wait)
+            slot.attempt += 1
+    except Exception as exc:
+        return failed_outcome(exc, slot)
+    finally:
+        current.reset(token)
+        if deadlines is not None:
+            deadlines.close()
+
+
+def wait_after(slot: Slot, error: Exception) -> float | None:
+    """Seconds until the next attempt, or None where this was the last."""
+    if slot.expired == "total":
+        return None
+    wait = slot.step.retry.wait_after(slot.attempt, error)
+    if wait is not None and slot.run.host.now() + wait >= slot.total_deadline:
+        add_note(error, "asyncflow: total_timeout leaves no time for another attempt")
+        return None
+    return wait
+
+
+async def fall_back(slot: Slot, error: Exception) -> Any:
+    """The fallback's value after the last attempt; raises the error where there is no fallback."""
+    step = slot.step
+    fallback = step.fallback
+    if fallback is None:
+        raise error
+    slot.expired = None
+    try:
+        if step.fallback_mode is Mode.THREAD:
+            # Not on the pool's threads: jobs that were given up may hold all of them.
+            call = partial(in_thread, slot, lambda item: fallback(item, error), False)
+            return await call(slot.item, threads=ThreadPool(1))
+        value = fallback(slot.item, error)
+        return await value if step.fallback_mode is Mode.AWAIT else value
+    except BaseException as exc:
+        own = own_error(slot, exc)
+        if own is None or own is exc:
+            raise
+        raise own from exc
+
+
+def refuse_coroutine(value: Any, name: str) -> NoReturn:
+    """A plain function returned a coroutine, which nobody would await."""
+    value.close()
+    raise CoroutineReturnedError(
+        f"{name} is synchronous but returned a coroutine ({value.__qualname__}): write it as "
+        "`async def exec_async` on an async class (AsyncNode, AsyncBatchNode, AsyncParallelBatchNode), or "
+        "return the value itself"
+    )
+
+
+def retrying(slot: Slot, error: Exception, wait: float) -> None:
+    run = slot.run
+    if run.tell is not None:
+        run.tell(ItemRetrying(run.path, run.host.now(), slot.index, slot.attempt, wait, error))

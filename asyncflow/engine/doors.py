@@ -1,0 +1,60 @@
+"""How a run begins and ends: what every door (`amap`, `stream`, `run`, `Flow.run`) does around its work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from asyncflow.engine.context import Cap, Run, inner, surrounding
+from asyncflow.engine.observers import Broadcast, Observer
+from asyncflow.engine.tasks import Host
+from asyncflow.events import Event, RunFinished, RunStarted
+
+
+@asynccontextmanager
+async def opened(
+    host: Host,
+    name: str,
+    *,
+    concurrency: int | None = None,
+    observers: tuple[Observer, ...] = (),
+    waits: bool = True,
+) -> AsyncIterator[Run]:
+    """A run for the block. Inside an `exec` it joins the run around it, and the `exec` counts as waiting.
+
+    Args:
+        concurrency: The run-wide cap on running `exec`s; None: that of the run around it, or none.
+        observers: Told in addition to those of the run around it.
+        waits: Whether an `exec` around the block does nothing but wait for it.
+    """
+    outer = surrounding(host)
+    cap = outer.cap if outer is not None else None
+    if concurrency is not None:
+        cap = Cap(host, concurrency)
+    broadcast = Broadcast(observers) if observers else None
+    tell = outer.tell if outer is not None else None
+    if broadcast is not None:
+        tell = broadcast.tell if tell is None else _both(tell, broadcast.tell)
+    run = Run(host, cap=cap, tell=tell, path=outer.path if outer is not None else ())
+    if tell is not None:
+        tell(RunStarted(name, host.now()))
+    error: BaseException | None = None
+    try:
+        async with inner(outer if waits else None):
+            yield run
+    except BaseException as exc:
+        error = exc
+        raise
+    finally:
+        if tell is not None:
+            tell(RunFinished(name, host.now(), run.counts.statistics(), error))
+        if broadcast is not None:
+            await broadcast.aclose(host)
+
+
+def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell

@@ -1,0 +1,87 @@
+"""Errors that are kept and errors that are raised: whose they are, what they say, what they keep alive."""
+
+from __future__ import annotations
+
+import reprlib
+import traceback
+from asyncio import CancelledError
+from typing import Any
+
+from asyncflow.engine.slot import Slot
+from asyncflow.engine.tasks import Expired
+from asyncflow.errors import ItemCancelledError
+from asyncflow.outcome import Failed
+
+
+def own_error(slot: Slot, exc: BaseException) -> Exception | None:
+    """The item's own error behind `exc`, or None: a cancellation from outside, Ctrl-C, an exit."""
+    if isinstance(exc, Exception):
+        return exc
+    if isinstance(exc, Expired):
+        return slot.timeout_error()
+    if isinstance(exc, CancelledError) and not slot.run.host.cancelled(exc):
+        return cancelled_error(slot.step.name, slot.index, exc)
+    return None
+
+
+def cancelled_error(name: str, index: int, cause: CancelledError) -> ItemCancelledError:
+    """For an item that has cancelled itself, or awaited something that was cancelled."""
+    error = ItemCancelledError(
+        f"{name}, item {index}: exec raised CancelledError though nobody cancelled it; something that it "
+        "awaited was cancelled"
+    )
+    error.__cause__ = cause
+    return error
+
+
+def failed_outcome(error: BaseException, slot: Slot) -> Failed:
+    """A `Failed` for the slot's item, with where it happened as text."""
+    lines = [
+        f'File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}'
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals.get("__name__", "").startswith("asyncflow.")
+    ]
+    return Failed(error, slot.index, None, slot.item, slot.attempt, "\n".join(lines[-20:]))
+
+
+def release_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and of all that it came from: they would keep every local alive."""
+    todo, seen = [error], set()
+    while todo:
+        exc = todo.pop()
+        if id(exc) in seen:
+            continue
+        seen.add(id(exc))
+        exc.__traceback__ = None
+        todo += [other for other in (exc.__cause__, exc.__context__) if other is not None]
+        todo += getattr(exc, "exceptions", ())
+
+
+def explain(
+    error: BaseException, name: str, attempts: int, index: int | None = None, item: Any = None
+) -> None:
+    """Note on an exception that is about to be raised which node, item and attempts it belongs to."""
+    what = f"asyncflow: {name}"
+    if index is not None:
+        what += f", item {index} ({describe(item)})"
+    add_note(error, f"{what}, attempt {attempts}")
+
+
+def add_note(error: BaseException, note: str) -> None:
+    if note not in getattr(error, "__notes__", ()):
+        try:
+            error.add_note(note)
+        except Exception:  # an exception class may forbid attributes; the error itself matters more
+            return
+
+
+def describe(item: Any) -> str:
+    """A short text for any object, whatever its `__repr__` does."""
+    try:
+        return _repr.repr(item)
+    except Exception:
+        return f"<{type(item).__name__}>"
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 60

@@ -1,0 +1,240 @@
+"""`Stream`: the reader's end of a pool whose outcomes are taken one by one.
+
+The pool runs in a task of its own. It and the reader share only an inbox, so a reader that is dropped is
+noticed, and what is in flight is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from asyncflow.engine.context import Run, inner, surrounding
+from asyncflow.engine.doors import opened
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.items import Pool
+from asyncflow.engine.observers import Observer
+from asyncflow.engine.reorder import Reorder
+from asyncflow.engine.tasks import Detached, Host, Waker
+from asyncflow.events import Statistics
+from asyncflow.outcome import Outcome
+
+T = TypeVar("T")
+
+#: Makes the pool once the loop is known: (run, deliver, window) -> Pool.
+Build = Callable[[Run, Callable[[Any], None], int], Pool]
+
+
+class _Inbox:
+    """What the pool has delivered and the reader has not taken."""
+
+    __slots__ = ("buffer", "ended", "error", "pool", "reader")
+
+    def __init__(self) -> None:
+        self.buffer: deque[Any] = deque()
+        self.reader: Waker | None = None
+        self.pool: Pool | None = None
+        self.ended = False
+        self.error: BaseException | None = None
+
+    def put(self, outcome: Any) -> None:
+        self.buffer.append(outcome)
+        if self.reader is not None:
+            self.wake()
+
+    def wake(self) -> None:
+        if self.reader is not None:
+            self.reader.set()
+            self.reader = None
+
+
+class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
+    """Outcomes as they come: an async iterator and an async context manager.
+
+    Nothing starts before the first outcome is asked for. At most 2 × concurrency items are started and not
+    yet read. Outcomes that are there are yielded before an error is raised. Closing it, leaving its
+    `async with`, dropping it, or cancelling a read cancels what is in flight and closes the source.
+
+    Made by `stream`; not by users.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        name: str,
+        *,
+        concurrency: int,
+        ordered: bool,
+        observers: tuple[Observer, ...] = (),
+        host: Host | None = None,
+        run: Run | None = None,
+    ) -> None:
+        self._build = build
+        self._name = name
+        self._concurrency = concurrency
+        self._ordered = ordered
+        self._observers = observers
+        self._inbox = _Inbox()
+        self._buffer = self._inbox.buffer
+        self._host = host
+        self._run = run
+        self._outer: Run | None = None
+        self._detached: Detached | None = None
+        self._closed = False
+        self._reading = False
+        self._statistics = Statistics()
+
+    def __aiter__(self) -> Stream[T]:
+        return self
+
+    async def __anext__(self) -> Outcome[T]:
+        inbox = self._inbox
+        if not inbox.buffer:
+            await self._fill()
+        outcome: Outcome[T] = inbox.buffer.popleft()
+        if inbox.pool is not None:
+            inbox.pool.received()
+        return outcome
+
+    async def _fill(self) -> None:
+        """Wait until the buffer holds something; raises at the end."""
+        if self._closed:
+            raise StopAsyncIteration
+        if self._detached is None:
+            self._start()
+        inbox, host, detached = self._inbox, self._host, self._detached
+        assert host is not None and detached is not None
+        if self._reading:
+            raise RuntimeError(f"{self!r} is being read by another task; a stream has one reader")
+        self._reading = True
+        try:
+            while not inbox.buffer:
+                if inbox.ended:
+                    closed, self._closed = self._closed, True
+                    await detached.join()
+                    self._settle()
+                    if inbox.error is not None and not closed:
+                        raise inbox.error
+                    raise StopAsyncIteration
+                inbox.reader = host.waker()
+                try:
+                    async with inner(self._outer):
+                        await inbox.reader.wait()
+                except BaseException:
+                    inbox.reader = None
+                    await self.aclose()
+                    raise
+        finally:
+            self._reading = False
+
+    def _start(self) -> None:
+        host = self._host = self._host or running_host()
+        self._outer = surrounding(host) if self._run is None else None
+        self._detached = host.detach(
+            _Supervisor(
+                self._build,
+                host,
+                self._inbox,
+                self._name,
+                self._observers,
+                self._ordered,
+                2 * self._concurrency,
+                self._run,
+            ),
+            copy_context(),
+        )
+
+    async def aclose(self) -> None:
+        """Cancel what is in flight, wait for it, close the source. Outcomes not yet read are gone."""
+        self._closed = True
+        detached = self._detached
+        if detached is not None and not self._inbox.ended:
+            detached.cancel()
+            try:
+                await detached.join()
+            finally:
+                self._inbox.ended = True  # a supervisor that was cancelled before it began cannot say so
+                self._inbox.wake()
+        self._settle()
+        self._inbox.buffer.clear()
+
+    def _settle(self) -> None:
+        """Keep the last counts, let go of the pool."""
+        self._statistics = self.statistics()
+        self._inbox.pool = None
+
+    def statistics(self) -> Statistics:
+        """What has happened so far."""
+        pool = self._inbox.pool
+        return self._statistics if pool is None else pool.statistics()
+
+    async def __aenter__(self) -> Stream[T]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        detached = getattr(self, "_detached", None)
+        if detached is not None and not self._inbox.ended:
+            detached.cancel()
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        state = "closed" if self._closed else "not started" if self._detached is None else "open"
+        return (
+            f"<Stream {self._name!r} {state} [{now.in_flight} in flight, {now.parked} parked, "
+            f"{len(self._inbox.buffer)} unread; {now.succeeded} ok, {now.failed} failed]>"
+        )
+
+
+class _Supervisor:
+    """The task that the pool runs in. It must not refer to the `Stream`."""
+
+    def __init__(
+        self,
+        build: Build,
+        host: Host,
+        inbox: _Inbox,
+        name: str,
+        observers: tuple[Observer, ...],
+        ordered: bool,
+        window: int,
+        run: Run | None,
+    ) -> None:
+        self._build = build
+        self._host = host
+        self._inbox = inbox
+        self._name = name
+        self._observers = observers
+        self._reorder = Reorder(inbox.put) if ordered else None
+        self._window = window
+        self._run = run
+
+    async def __call__(self) -> None:
+        inbox = self._inbox
+        try:
+            if self._run is not None:
+                await self._run_pool(self._run)
+            else:
+                async with opened(self._host, self._name, observers=self._observers, waits=False) as run:
+                    await self._run_pool(run)
+        except BaseException as exc:
+            inbox.error = exc
+            if self._host.cancelled(exc):
+                raise
+        finally:
+            if self._reorder is not None:
+                self._reorder.flush()
+            inbox.ended = True
+            inbox.wake()
+
+    async def _run_pool(self, run: Run) -> None:
+        deliver = self._inbox.put if self._reorder is None else self._reorder.put
+        self._inbox.pool = pool = self._build(run, deliver, self._window)
+        await pool.run()

@@ -1,0 +1,166 @@
+"""What a run can say, one frozen record per fact.
+
+Observers receive these records. A record names the place it speaks of by `path`, the names from the
+outermost flow to the node, and the moment by `at`, seconds on the run's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from asyncflow.outcome import Failed, Ok, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a run, or one stream, has done so far. All counts are of items, unless said otherwise.
+
+    At any moment `started` is the sum of `succeeded`, `failed`, `skipped`, `cancelled`, `in_flight` and
+    `parked`; `waiting` items are part of `in_flight`.
+
+    Attributes:
+        started: Taken from the source.
+        succeeded, failed, skipped, cancelled: How items ended; `cancelled` ones were cut off with the call.
+        in_flight: Held by a worker now.
+        waiting: Of those in flight, how many only wait (see `waiting`).
+        parked: Between two attempts.
+        recalled: Of those that ended, how many an earlier process had done: their results were read back.
+        retries: Attempts beyond the first, of all items.
+        steps: Steps that flows have taken.
+        seconds: Time since the start.
+        loop_lag: The longest a plain step has held the event loop, in seconds.
+    """
+
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    parked: int = 0
+    recalled: int = 0
+    retries: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    loop_lag: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A call of `run`, `amap`, `stream`, or of a node's or flow's own `run` began."""
+
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """It ended; `error` says how, where it did not end well."""
+
+    name: str
+    at: float
+    statistics: Statistics
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    """A node or flow is about to run its items; `total` is None where their number is not known."""
+
+    path: tuple[str, ...]
+    at: float
+    total: int | None
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFinished:
+    """It has run them; `error` says how, where it did not end well."""
+
+    path: tuple[str, ...]
+    at: float
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStarted:
+    """An attempt at an item begins. Counted from 1."""
+
+    path: tuple[str, ...]
+    at: float
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRetrying:
+    """An attempt failed, and the item is tried again in `wait` seconds."""
+
+    path: tuple[str, ...]
+    at: float
+    index: int
+    attempt: int
+    wait: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWaiting:
+    """An item that runs only waits from here on; `reason` says for what."""
+
+    path: tuple[str, ...]
+    at: float
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResumed:
+    """It works again."""
+
+    path: tuple[str, ...]
+    at: float
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFinished:
+    """What became of an item."""
+
+    path: tuple[str, ...]
+    at: float
+    outcome: Ok[object] | Failed | Skipped = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopHeld:
+    """A plain step held the event loop for `seconds`, during which nothing else ran."""
+
+    path: tuple[str, ...]
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventsDropped:
+    """Observers were slower than the run by so much that this many events were not delivered."""
+
+    at: float
+    count: int
+
+
+Event: TypeAlias = (
+    RunStarted
+    | RunFinished
+    | NodeStarted
+    | NodeFinished
+    | ItemStarted
+    | ItemRetrying
+    | ItemWaiting
+    | ItemResumed
+    | ItemFinished
+    | LoopHeld
+    | EventsDropped
+)

@@ -1,0 +1,125 @@
+"""Batch nodes: `prep` returns items, `exec` takes one of them, `post` receives all results.
+
+The three classes differ in their colour and in one number, `concurrency`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+from asyncflow.engine.context import Run
+from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.on_error import OnError
+from asyncflow.engine.reader import Stream
+from asyncflow.engine.source import Source
+from asyncflow.engine.step import Mode, Step
+from asyncflow.graph.node import AsyncNode, Node, label, plain, refuse_waiting_source
+from asyncflow.outcome import Ok
+
+
+class BatchNode(Node):
+    """`exec` for each item that `prep` returned, one after the other; `post` gets the list of results.
+
+    With `concurrency` above 1 the items run on that many worker threads, results still in input order.
+    Anything that can be iterated will do as a source, and is pulled lazily; None means no items.
+
+    A node that defines `post_item(shared, item, exec_res)` has it called once per item, in input order, as
+    results come (with a `Failed` too, under `on_error="continue"`). Nothing is collected then, `post` gets
+    None, and memory stays flat over any number of items.
+
+    Example:
+        >>> class Square(BatchNode):
+        ...     def prep(self, shared):
+        ...         return shared["numbers"]
+        ...     def exec(self, number):
+        ...         return number * number
+        ...     def post(self, shared, prep_res, exec_res_list):
+        ...         shared["squares"] = exec_res_list
+        >>> shared = {"numbers": [1, 2, 3]}
+        >>> Square().run(shared)
+        >>> shared["squares"]
+        [1, 4, 9]
+    """
+
+    async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
+        items = [] if prep_res is None else prep_res
+        if not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__"):
+            raise TypeError(
+                f"{label(self)}: prep returned {type(items).__name__}, which cannot be iterated over: a "
+                "batch node's prep returns its items (a list, a generator), or None for none"
+            )
+        refuse_waiting_source(self, items, run)
+        policy, step = self._check(), self._described(run)
+        receive = self._receiver(run)
+        if receive is None:
+            return await collect(step, items, run, concurrency=self.concurrency, on_error=policy)
+        stream = self._stream(step, items, run, policy)
+        try:
+            async for outcome in stream:
+                result = receive(shared, outcome.item, outcome.value if isinstance(outcome, Ok) else outcome)
+                if inspect.isawaitable(result):
+                    await (plain(self, result) if run.host.blocking else result)
+        finally:
+            await stream.aclose()
+        return None
+
+    def _receiver(self, run: Run) -> Callable[[Any, Any, Any], Any] | None:
+        """What takes the results one by one, if the node defines it: the form in the most derived class."""
+        # Looked up where definitions are: a __getattr__ of the user's own does not define anything.
+        for home in (self.__dict__, *(kind.__dict__ for kind in type(self).__mro__)):
+            if home.get("post_item_async") is not None:
+                if run.host.blocking:
+                    raise TypeError(
+                        f"{label(self)}: post_item_async cannot be awaited in a synchronous node; "
+                        "write post_item, or use AsyncBatchNode"
+                    )
+                return self.post_item_async  # type: ignore[attr-defined, no-any-return]
+            if home.get("post_item") is not None:
+                return self.post_item  # type: ignore[attr-defined, no-any-return]
+        return None
+
+    def _stream(self, step: Step, items: Any, run: Run, policy: OnError) -> Stream[Any]:
+        def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
+            source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
+            return Pool(
+                step,
+                source,
+                run,
+                concurrency=self.concurrency,
+                on_error=policy,
+                deliver=deliver,
+                window=window,
+            )
+
+        return Stream(build, step.name, concurrency=self.concurrency, ordered=True, host=run.host, run=run)
+
+
+class AsyncBatchNode(AsyncNode, BatchNode):
+    """As `BatchNode`, in the async forms: one item after the other, unless `concurrency` says more."""
+
+    _exec = BatchNode._exec
+
+
+class AsyncParallelBatchNode(AsyncNode, BatchNode):
+    """As `AsyncBatchNode`, with up to 64 items at work at once, or as many as `concurrency` says.
+
+    Example:
+        >>> import asyncio
+        >>> class Double(AsyncParallelBatchNode):
+        ...     async def prep_async(self, shared):
+        ...         return range(3)
+        ...     async def exec_async(self, number):
+        ...         await asyncio.sleep(0)
+        ...         return 2 * number
+        ...     async def post_async(self, shared, prep_res, exec_res_list):
+        ...         shared["doubles"] = exec_res_list
+        >>> shared = {}
+        >>> asyncio.run(Double(concurrency=2).run_async(shared))
+        >>> shared["doubles"]
+        [0, 2, 4]
+    """
+
+    concurrency = 64
+    _exec = BatchNode._exec

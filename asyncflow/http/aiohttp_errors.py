@@ -1,0 +1,43 @@
+"""aiohttp's errors as httpx's, once, at the border."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import httpx
+
+from asyncflow.http.upload import WriteStalledError
+
+#: First match wins, so narrower classes stand above wider ones.
+_TABLE: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
+    (WriteStalledError, httpx.WriteTimeout),
+    (asyncio.TimeoutError, httpx.TimeoutException),  # the total; httpx has no class of its own for it
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such name, TLS refused
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),  # not HTTP, or headers past all measure
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+    (OSError, httpx.ReadError),
+)
+
+
+def as_httpx(exc: BaseException) -> Exception:
+    """The httpx error that says the same.
+
+    Example:
+        >>> as_httpx(aiohttp.ServerDisconnectedError())
+        RemoteProtocolError('Server disconnected')
+    """
+    for kind, ours in _TABLE:
+        if isinstance(exc, kind):
+            return ours(str(exc) or type(exc).__name__)
+    if isinstance(exc, aiohttp.ClientError):
+        return httpx.NetworkError(str(exc) or type(exc).__name__)
+    assert isinstance(exc, Exception)
+    return exc

@@ -1,0 +1,310 @@
+"""`HTTPClient`: one HTTP call done well, to any endpoint."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, TypeVar
+
+import anyio
+import httpx
+
+from asyncflow import errors
+from asyncflow.http import failures, redirects
+from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
+from asyncflow.http.body import encode_json
+from asyncflow.http.call import Call
+from asyncflow.http.endpoint import Endpoint
+from asyncflow.http.lane import Lane, OpenLane
+from asyncflow.http.stream import Stream
+from asyncflow.http.timeouts import Timeouts
+from asyncflow.http.transport import Whole
+from asyncflow.http.wire import Wire
+from asyncflow.policy.retry import Retry
+from asyncflow.waiting import waiting
+
+T = TypeVar("T")
+
+#: What `request` and `LLMClient` repeat by default.
+RETRY = Retry(attempts=4, wait=0.5, max_wait=60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPStatistics:
+    """What a client has done so far.
+
+    Attributes:
+        calls: Calls that have ended, well or not.
+        failed: Those that ended with an error (cancelled ones are in neither).
+        attempts: Requests that went over the wire.
+        refused: Attempts answered with 429.
+        running: Calls under way now.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    attempts: int = 0
+    refused: int = 0
+    running: int = 0
+
+
+class HTTPClient:
+    """Calls any HTTP endpoint, with retries, finite timeouts, a largest answer, and one tree of errors.
+
+    It sets no limit of its own on how many calls run at once: that is the business of `amap`, a node, or a
+    `lane`. An error that leaves it after it was allowed to repeat has `exhausted` set, so that a node does
+    not multiply its attempts.
+
+    Args:
+        base_url: Put before addresses that have no scheme.
+        headers: Sent with every request.
+        timeout: A `Timeouts`, or seconds for one attempt as a whole. None: the defaults, all finite.
+        retry: What is repeated, how often, and after how long; None repeats nothing. A 429 has attempts of
+            its own (twenty) and does not use up these. `retry-after`, up to an hour, and `x-should-retry`
+            are obeyed. A request that may not arrive twice (POST, PATCH, unless `idempotent`) is repeated
+            only where the server cannot have carried it out.
+        lane: Where attempts wait for their turn.
+        max_body_size_bytes: The largest answer, decompressed.
+        max_redirects: Redirects followed in one attempt. Credentials never go to another origin.
+        client: An `httpx.AsyncClient` of your own to send through; it stays open. Its redirects are off.
+        transport: An httpx transport to send through instead; it stays open.
+        tls: The TLS context; by default the system's idea of it, `SSL_CERT_FILE` included.
+        trust_env: Whether proxies are read from the environment (once, when the client is first used).
+
+    Cancelling a call closes its connection and no other.
+
+    Example:
+        >>> async def sizes(urls):
+        ...     async with HTTPClient(timeout=20) as http:
+        ...         return [len((await http.get(url)).content) for url in urls]
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        headers: Mapping[str, str] | None = None,
+        timeout: Timeouts | float | None = None,
+        retry: Retry | None = RETRY,
+        lane: Lane | None = None,
+        max_body_size_bytes: int = 64 * 1024 * 1024,
+        max_redirects: int = 5,
+        client: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        self._base = base_url.rstrip("/")
+        self._headers = httpx.Headers({"accept": "*/*", "accept-encoding": "gzip, deflate"})
+        self._headers.update(headers)
+        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
+        self.timeouts = Timeouts.of(timeout)
+        self._retry = retry
+        self._lane = lane if lane is not None else OpenLane()
+        self._max_body_size_bytes = max_body_size_bytes
+        self._max_redirects = max_redirects
+        self._wire = Wire(client=client, transport=transport, tls=tls, trust_env=trust_env)
+        self._calls = self._failed = self._attempts = self._refused = self._running = 0
+
+    async def get(self, url: str, **options: Any) -> httpx.Response:
+        """`request("GET", url, …)`."""
+        return await self.request("GET", url, **options)
+
+    async def post(self, url: str, **options: Any) -> httpx.Response:
+        """`request("POST", url, …)`."""
+        return await self.request("POST", url, **options)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: Mapping[str, Any] | None = None,
+        content: bytes | str | None = None,
+        timeout: Timeouts | float | None = None,
+        idempotent: bool | None = None,
+        accept: Container[int] = (),
+    ) -> httpx.Response:
+        """The answer to one call, its body read.
+
+        Args:
+            method, url, params, headers: As in httpx; `url` may continue `base_url`.
+            json, data, content: The body, as JSON, as a form, or as it is; at most one of them.
+            timeout: For this call, instead of the client's.
+            idempotent: Whether it may arrive twice; by default what the method says, and True where an
+                `Idempotency-Key` header is sent.
+            accept: Statuses to return as they are, besides the 2xx (and 304).
+
+        Raises:
+            HTTPError: Of the class that says what happened; see `asyncflow.errors`.
+        """
+        method = method.upper()
+        all_headers = self._headers.copy()
+        body, kind = _body(json, data, content)
+        if kind is not None:
+            all_headers["content-type"] = kind
+        if headers:
+            all_headers.update(headers)
+        target = _url(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
+        if params is not None:
+            target = target.copy_merge_params(params)
+        if idempotent is None:
+            idempotent = method in IDEMPOTENT or "idempotency-key" in all_headers
+        timeouts = self.timeouts if timeout is None else Timeouts.of(timeout)
+        return await self.call(
+            Call(method, target, all_headers, body, timeouts, idempotent, accept=accept), _as_it_is
+        )
+
+    def call(self, call: Call, read: Callable[[httpx.Response], T]) -> Coroutine[Any, Any, T]:
+        """Make a call, attempt after attempt, until `read` has made something of an answer. To be awaited.
+
+        Args:
+            call: What to send.
+            read: Takes a good answer and returns the result; what it raises ends the attempt.
+        """
+        return self._repeat(call.repeatable, lambda: self._attempt(call, read))
+
+    async def open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
+        """Open an answer that is read while it comes; whoever has it closes it.
+
+        Args:
+            call: What to send.
+            begin: Reads the stream's beginning; what it raises ends the attempt, and may be repeated.
+        """
+        return await self._repeat(call.repeatable, lambda: self._open(call, begin))
+
+    def endpoint(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
+        """An address that takes and gives JSON, prepared for many calls.
+
+        Example:
+            >>> HTTPClient().endpoint("POST", "http://127.0.0.1:8000/v1/chat/completions").place
+            'http://127.0.0.1:8000/v1/chat/completions'
+        """
+        prepared = self._headers.copy()
+        prepared["content-type"] = "application/json"
+        prepared.update(headers)
+        return Endpoint(self, method, url, prepared)
+
+    def statistics(self) -> HTTPStatistics:
+        """What the client has done so far."""
+        return HTTPStatistics(self._calls, self._failed, self._attempts, self._refused, self._running)
+
+    async def aclose(self) -> None:
+        """Close the connections. Safe to call twice."""
+        await self._wire.aclose()
+
+    async def __aenter__(self) -> HTTPClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        base = failures.plain_url(httpx.URL(self._base)) if self._base else ""
+        return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
+
+    async def _repeat(self, repeatable: bool, attempt: Callable[[], Awaitable[T]]) -> T:
+        tally = Tally()
+        self._running += 1
+        try:
+            while True:
+                try:
+                    return await attempt()
+                except Exception as error:
+                    tally.count(error)
+                    wait = wait_before_next(error, tally, self._retry, repeatable)
+                    if wait is None:
+                        self._failed += 1
+                        if isinstance(error, errors.HTTPError):
+                            error.attempts = tally.attempts
+                            error.exhausted = self._retry is not None
+                        raise
+                async with waiting("retry"):
+                    await anyio.sleep(wait)
+        finally:
+            self._running -= 1
+            self._calls += 1
+
+    async def _attempt(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
+        """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
+        timeouts = call.timeouts
+        whole = Whole(self._max_body_size_bytes, timeouts.total if timeouts.total != math.inf else None)
+        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
+        async with self._lane.attempt(call.tokens) as ticket:
+            redirected = 0
+            while True:
+                self._attempts += 1
+                response = await self._wire.send(request, timeouts)
+                status = response.status_code
+                if status not in redirects.STATUSES or status in call.accept:
+                    break
+                redirected += 1
+                if redirected > self._max_redirects:
+                    raise redirects.refused(request, response, f"it is number {redirected} in a row")
+                method, url, headers, content = redirects.following(request, response)
+                if call.keep_method and method != call.method:
+                    where = failures.plain_url(url)
+                    raise redirects.refused(request, response, f"the right address is probably {where}")
+                request = self._wire.request(method, url, headers, content, timeouts, whole)
+            ticket.answered(response.headers)
+            if status >= 300 and status not in call.accept:
+                error = failures.from_status(response)
+                if error is not None:
+                    self._refused += status == 429
+                    raise error
+            result = read(response)
+            if call.used is not None:
+                ticket.used(call.used(result))
+            return result
+
+    async def _open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
+        timeouts = call.timeouts
+        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, None)
+        async with AsyncExitStack() as leave:
+            ticket = await leave.enter_async_context(self._lane.attempt(call.tokens))
+            self._attempts += 1
+            deadline = anyio.current_time() + timeouts.total
+            response = await self._wire.send(request, timeouts)
+            leave.push_async_callback(response.aclose)
+            ticket.answered(response.headers)
+            if response.status_code >= 300:
+                error = await self._wire.refusal(response, self._max_body_size_bytes)
+                self._refused += error.status == 429
+                raise error
+            stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
+            result = await begin(stream)
+            stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
+            return stream, result
+
+
+def _as_it_is(response: httpx.Response) -> httpx.Response:
+    return response
+
+
+@lru_cache(512)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)  # which takes longer than most of what follows
+
+
+def _body(
+    json: Any, data: Mapping[str, Any] | None, content: bytes | str | None
+) -> tuple[bytes | None, str | None]:
+    """The body's bytes and its content type."""
+    if sum(part is not None for part in (json, data, content)) > 1:
+        raise ValueError("json=, data= and content= are three ways to give the body: use one")
+    if json is not None:
+        return encode_json(json), "application/json"
+    if data is not None:
+        form = httpx.Request("POST", "http://form", data=dict(data))
+        return form.content, form.headers["content-type"]
+    return (content.encode() if isinstance(content, str) else content), None

@@ -1,0 +1,108 @@
+"""One address that takes JSON and gives JSON, with what all its calls share prepared beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from asyncflow.http import failures, hints
+from asyncflow.http.body import encode_json
+from asyncflow.http.call import Call
+from asyncflow.http.stream import Stream
+
+if TYPE_CHECKING:
+    from asyncflow.http.client import HTTPClient  # which makes endpoints, so it is above
+
+T = TypeVar("T")
+
+
+class UnusableAnswerError(ValueError):
+    """What `read` raises where the JSON is not the answer it should be; becomes a `BadAnswerError`."""
+
+
+class Endpoint:
+    """What `HTTPClient.endpoint` returns."""
+
+    __slots__ = ("_client", "_headers", "_method", "_url")
+
+    def __init__(self, client: HTTPClient, method: str, url: str, headers: httpx.Headers) -> None:
+        self._client = client
+        self._method = method
+        self._url = httpx.URL(url)
+        self._headers = headers
+        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
+
+    @property
+    def place(self) -> str:
+        """The address without credentials."""
+        return failures.plain_url(self._url)
+
+    def send(
+        self,
+        body: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        read: Callable[[Any, str | None], T],
+        used: Callable[[T], int] | None = None,
+    ) -> Coroutine[Any, Any, T]:
+        """One call, repeated as the client's rules say; it may arrive twice. To be awaited.
+
+        Args:
+            body: Sent as JSON.
+            headers: For this call, besides the prepared ones.
+            read: Takes the answer's JSON and its request id, gives the result. An `UnusableAnswerError`
+                from it counts as a bad answer, which is asked for again.
+            used: Takes the result, gives the tokens it really cost, for the lane.
+
+        Raises:
+            HTTPError: Of the class that says what happened.
+        """
+
+        def read_response(response: httpx.Response) -> T:
+            answer = failures.json_of(response)
+            if isinstance(answer, dict) and answer.get("error"):
+                raise failures.reported(response, answer["error"])
+            try:
+                return read(answer, hints.request_id(response.headers))
+            except UnusableAnswerError as exc:
+                raise failures.bad_answer(response, str(exc)) from None
+
+        return self._client.call(self._call(body, headers, used), read_response)
+
+    def open(
+        self,
+        body: Any,
+        begin: Callable[[Stream], Awaitable[T]],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Coroutine[Any, Any, tuple[Stream, T]]:
+        """As `send`, for an answer that is read while it comes. To be awaited.
+
+        Args:
+            body, headers: As in `send`.
+            begin: Reads the stream's beginning. What it raises ends the attempt; later failures are not
+                repeated, because their answer has been given out in part.
+        """
+        headers = {"accept": "text/event-stream", **(headers or {})}
+        return self._client.open(self._call(body, headers, None), begin)
+
+    def _call(self, body: Any, headers: Mapping[str, str] | None, used: Callable[[T], int] | None) -> Call:
+        content = encode_json(body)
+        all_headers = self._headers
+        if headers:
+            all_headers = all_headers.copy()
+            for name, value in headers.items():
+                all_headers[name] = value
+        return Call(
+            self._method,
+            self._url,
+            all_headers,
+            content,
+            self._client.timeouts,
+            repeatable=True,
+            keep_method=True,
+            tokens=len(content) // 4,
+            used=used,
+        )

@@ -1,0 +1,261 @@
+"""Answers and httpx errors as our error tree, once, at the border: pure functions."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from typing import Any
+
+import httpx
+
+from asyncflow import errors
+from asyncflow.http import hints
+from asyncflow.http.transport import BodyTooLargeError
+
+#: Header names whose values are credentials. Their values are struck out of every text.
+SECRET_HEADERS = frozenset(
+    {"authorization", "x-api-key", "api-key", "proxy-authorization", "cookie", "x-goog-api-key"}
+)
+
+#: Statuses below 500 that pass by themselves.
+_PASSING = frozenset({408, 409, 425})
+_DENIED = frozenset({401, 402, 403})
+#: Codes with which providers say, under 400 or 429, what has a status of its own elsewhere.
+_NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+)
+_TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
+_TOO_LONG_TEXT = re.compile(r"maximum context length|prompt is too long|context window|too many tokens", re.I)
+
+_NO_CREDIT_TEXT = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
+
+_ADVICE = {
+    errors.AccessDeniedError: "check the key, its permissions and the account's credit",
+    errors.RateLimitedError: "lower concurrency or the rate, or wait",
+    errors.RequestTooLargeError: "send less at once",
+}
+
+
+def from_status(response: httpx.Response) -> errors.HTTPError | None:
+    """The error that a response's status stands for, or None if it is a success.
+
+    The response's body must have been read; what the server says in it goes into the text, shortened and
+    without credentials.
+    """
+    status = response.status_code
+    if status < 300 or status == 304:
+        return None
+    headers = response.headers
+    said, code = _what_it_says(response)
+    kind = _kind(status, code, said)
+    wait = hints.retry_after(headers)
+    if wait is None and kind is errors.RateLimitedError:
+        wait = hints.quota_reset(hints.rate_limits(headers))
+    return _build(
+        kind,
+        response.request,
+        f"{status} {response.reason_phrase}".rstrip() + (f": {said}" if said else ""),
+        status=status,
+        code=code,
+        request_id=hints.request_id(headers),
+        retry_after=wait,
+        should_retry=hints.should_retry(headers),
+    )
+
+
+def from_httpx(exc: httpx.HTTPError | httpx.InvalidURL, request: httpx.Request) -> errors.HTTPError:
+    """Our error for what a transport or an httpx client raised."""
+    said = str(exc) or type(exc).__name__
+    match exc:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return _build(
+                errors.HTTPTimeoutError, request, "no connection in time", sent=False, phase="connect"
+            )
+        case httpx.ReadTimeout():
+            return _build(
+                errors.HTTPTimeoutError, request, "the server sent nothing for too long", phase="read"
+            )
+        case httpx.WriteTimeout():
+            return _build(
+                errors.HTTPTimeoutError, request, "the server took nothing for too long", phase="write"
+            )
+        case httpx.TimeoutException():
+            return _build(
+                errors.HTTPTimeoutError, request, "the call took longer than its total", phase="total"
+            )
+        case httpx.ConnectError() if _certificate_refused(exc):
+            return _build(
+                errors.RequestRefusedError,
+                request,
+                f"the server's certificate is not trusted: {said} (a company's own authority is named with "
+                "SSL_CERT_FILE)",
+                sent=False,
+            )
+        case httpx.ConnectError() | httpx.ProxyError():
+            return _build(errors.HTTPConnectionError, request, f"no connection: {said}", sent=False)
+        case httpx.NetworkError():
+            return _build(errors.HTTPConnectionError, request, f"the connection broke: {said}")
+        case httpx.RemoteProtocolError():
+            return _build(
+                errors.HTTPConnectionError, request, f"the answer was cut off or is not HTTP: {said}"
+            )
+        case BodyTooLargeError():
+            return _build(
+                errors.AnswerTooLargeError, request, f"{said}; the largest allowed is max_body_size_bytes"
+            )
+        case httpx.DecodingError():
+            return _build(errors.BadAnswerError, request, f"the body cannot be decompressed: {said}")
+        case httpx.TooManyRedirects():
+            return _build(errors.RedirectError, request, "too many redirects")
+        case _:
+            return _build(errors.RequestRefusedError, request, said, sent=False)
+
+
+def bad_answer(response: httpx.Response, why: str) -> errors.BadAnswerError:
+    """A response with a good status and a body that is not what was promised."""
+    error = _build(
+        errors.BadAnswerError,
+        response.request,
+        why,
+        status=response.status_code,
+        request_id=hints.request_id(response.headers),
+        should_retry=hints.should_retry(response.headers),
+    )
+    assert isinstance(error, errors.BadAnswerError)
+    return error
+
+
+def reported(response: httpx.Response, error: Any) -> errors.HTTPError:
+    """A failure that a server tells of in an answer whose status is good (some gateways do).
+
+    Its own numeric code, where it has one, counts as the status.
+    """
+    fields = error if isinstance(error, dict) else {"message": str(error)}
+    code, message = fields.get("code"), fields.get("message")
+    name = code if isinstance(code, str) else fields.get("type")
+    said = shorten(message if isinstance(message, str) else json.dumps(fields, default=str))
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    name = name if isinstance(name, str) else None
+    return _build(
+        _kind(status, name, said),
+        response.request,
+        f"the answer reports a failure: {said}",
+        status=response.status_code,
+        code=name,
+        request_id=hints.request_id(response.headers),
+        retry_after=hints.retry_after(response.headers),
+        should_retry=hints.should_retry(response.headers),
+    )
+
+
+def json_of(response: httpx.Response) -> Any:
+    """The body as JSON.
+
+    Raises:
+        BadAnswerError: If it is not JSON, with its beginning in the text (a proxy's HTML page, often).
+    """
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        kind = response.headers.get("content-type", "no content type")
+        start = scrub(shorten(response.content.decode("utf-8", "replace")), response.request)
+        raise bad_answer(response, f"the body is not JSON ({kind}): {start!r}") from None
+
+
+def scrub(text: str, request: httpx.Request) -> str:
+    """The text without the request's credentials.
+
+    Example:
+        >>> r = httpx.Request("GET", "http://a.b", headers={"authorization": "Bearer sk-12345678"})
+        >>> scrub("bad key sk-12345678", r)
+        'bad key [key]'
+    """
+    for name, value in request.headers.items():
+        if name.lower() in SECRET_HEADERS:
+            for secret in {value, value.partition(" ")[2]}:
+                if len(secret) >= 4:
+                    text = text.replace(secret, "[key]")
+    return text
+
+
+def shorten(text: str, length: int = 300) -> str:
+    """The text in one line, without tags, and not longer than `length`.
+
+    Example:
+        >>> shorten("<h1>Bad</h1> gateway")
+        'Bad gateway'
+    """
+    text = text[: 20 * length]
+    if "<" in text:
+        text = re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def plain_url(url: httpx.URL) -> str:
+    """The address without user, query and fragment, where keys travel.
+
+    Example:
+        >>> plain_url(httpx.URL("https://me:pw@host:8/a?key=1"))
+        'https://host:8/a'
+    """
+    port = "" if url.port is None else f":{url.port}"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{url.scheme}://{host}{port}{url.path}"
+
+
+def _build(
+    kind: type[errors.HTTPError], request: httpx.Request, what: str, **fields: Any
+) -> errors.HTTPError:
+    url = plain_url(request.url)
+    message = f"{request.method} {url}: {scrub(what, request)}"
+    for name in ("code", "request_id"):
+        if fields.get(name):
+            fields[name] = scrub(fields[name], request)
+    if fields.get("request_id"):
+        message += f" (request id {fields['request_id']})"
+    if kind in _ADVICE:
+        message += f" – {_ADVICE[kind]}"
+    return kind(message, method=request.method, url=url, **fields)
+
+
+def _kind(status: int, code: str | None, said: str) -> type[errors.HTTPError]:
+    if status in _DENIED or code in _NO_CREDIT or (status in (400, 429) and _NO_CREDIT_TEXT.search(said)):
+        return errors.AccessDeniedError
+    if status == 413 or (status == 400 and (code in _TOO_LONG or _TOO_LONG_TEXT.search(said))):
+        return errors.RequestTooLargeError
+    if status == 429:
+        return errors.RateLimitedError
+    if status in _PASSING or status >= 500:
+        return errors.ServerError
+    if status < 400:
+        return errors.RedirectError
+    return errors.RequestRefusedError
+
+
+def _what_it_says(response: httpx.Response) -> tuple[str, str | None]:
+    """The server's own words and its code for them."""
+    text = response.content[:65536].decode("utf-8", "replace")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return shorten(text), None
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(inner, dict):
+        return shorten(inner if isinstance(inner, str) else text), None
+    message = inner.get("message") or inner.get("detail") or inner.get("error")
+    code = inner.get("code") or inner.get("type")
+    return shorten(message if isinstance(message, str) else text), code if isinstance(code, str) else None
+
+
+def _certificate_refused(exc: BaseException) -> bool:
+    seen: BaseException | None = exc
+    for _ in range(8):
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return True
+        inner = getattr(seen, "certificate_error", None)  # aiohttp keeps it there
+        if isinstance(inner, ssl.SSLError):
+            return True
+        seen = None if seen is None else seen.__cause__ or seen.__context__
+    return False

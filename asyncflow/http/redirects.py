@@ -1,0 +1,66 @@
+"""Where a redirect leads, and what must not travel there: a pure function."""
+
+from __future__ import annotations
+
+import httpx
+
+from asyncflow import errors
+from asyncflow.http.failures import SECRET_HEADERS, plain_url
+
+#: Statuses that point elsewhere.
+STATUSES = frozenset({301, 302, 303, 307, 308})
+
+_ABOUT_THE_BODY = ("content-length", "content-type", "transfer-encoding")
+
+
+def following(
+    request: httpx.Request, response: httpx.Response
+) -> tuple[str, httpx.URL, httpx.Headers, bytes | None]:
+    """Method, address, headers and body of the request that follows a redirect.
+
+    301, 302 and 303 turn anything but HEAD into GET, without the body; 307 and 308 keep both. Credentials go
+    only to the origin they were meant for.
+
+    Raises:
+        RedirectError: If there is no usable address, or it leads from https to http.
+
+    Example:
+        >>> asked = httpx.Request("GET", "https://a.b/x", headers={"authorization": "Bearer k"})
+        >>> answer = httpx.Response(302, headers={"location": "https://c.d/y"}, request=asked)
+        >>> method, url, headers, _ = following(asked, answer)
+        >>> str(url), "authorization" in headers
+        ('https://c.d/y', False)
+    """
+    here = request.url
+    location = response.headers.get("location", "")
+    try:
+        there = here.join(location)
+        usable = bool(location) and there.scheme in ("http", "https") and bool(there.host)
+    except (httpx.InvalidURL, ValueError):
+        usable = False
+    if not usable:
+        raise refused(request, response, "it names no address that can be followed")
+    if here.scheme == "https" and there.scheme == "http":
+        raise refused(request, response, f"it leads from https to http ({plain_url(there)})")
+    headers = request.headers.copy()
+    headers.pop("host", None)
+    if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
+        for name in SECRET_HEADERS:
+            headers.pop(name, None)
+    method, content = request.method, request.content
+    if response.status_code in (301, 302, 303) and method not in ("GET", "HEAD"):
+        method, content = "GET", b""
+        for name in _ABOUT_THE_BODY:
+            headers.pop(name, None)
+    return method, there, headers, content or None
+
+
+def refused(request: httpx.Request, response: httpx.Response, why: str) -> errors.RedirectError:
+    """The error of a redirect that is not followed."""
+    url = plain_url(request.url)
+    return errors.RedirectError(
+        f"{request.method} {url}: {response.status_code} redirect not followed: {why}",
+        method=request.method,
+        url=url,
+        status=response.status_code,
+    )

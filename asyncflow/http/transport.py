@@ -1,0 +1,241 @@
+"""httpx's transport over aiohttp's connections, for asyncio.
+
+httpx's own pool is quadratic in the number of requests, and a cancelled connect takes a place in it for good.
+aiohttp has neither fault, so its connections carry our requests, while everything above speaks httpx's types.
+There is no cookie jar, no redirect, no netrc and no limit of the transport's own: how many requests run at
+once is decided above, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import aiohttp
+import httpx
+from aiohttp.hdrs import CONTENT_ENCODING
+from yarl import URL
+
+from asyncflow.http import proxies
+from asyncflow.http.aiohttp_errors import as_httpx
+from asyncflow.http.messages import BytesResponse
+from asyncflow.http.upload import PIECE_BYTES, Upload
+
+#: `request.extensions[WHOLE]` holds a `Whole`: the answer's body is wanted whole, and has a largest size.
+WHOLE = "asyncflow.whole"
+
+#: Headers that aiohttp writes itself, from the URL and the body.
+_WRITTEN_BELOW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+_NO_AUTO_HEADERS = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Read the body before the response is returned.
+
+    Attributes:
+        max_size_bytes: What a body may measure, decompressed.
+        total: Seconds for the whole attempt, or None.
+    """
+
+    max_size_bytes: int
+    total: float | None = None
+
+
+class BodyTooLargeError(httpx.DecodingError):
+    """The body, decompressed, was larger than asked for; the rest of it was not read."""
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """An `httpx.AsyncBaseTransport` for asyncio, to be called directly or given to an `httpx.AsyncClient`.
+
+    Connections are opened in the event loop of the first request and belong to it.
+
+    Args:
+        tls: The TLS context for https. By default httpx's own (`SSL_CERT_FILE` and `SSL_CERT_DIR` are
+            respected), made when the first https address is asked for.
+        trust_env: Whether proxies are taken from the environment, which is read once, here.
+        keepalive: Seconds that an unused connection stays open.
+
+    Cancelling a request closes its connection and no other.
+
+    Example:
+        >>> transport = AiohttpTransport()
+        >>> async def title(url: str) -> int:
+        ...     async with httpx.AsyncClient(transport=transport) as client:
+        ...         return (await client.get(url)).status_code
+    """
+
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, trust_env: bool = True, keepalive: float = 15.0
+    ) -> None:
+        self._tls = tls
+        self._proxy = proxies.from_environment() if trust_env else proxies.direct
+        self._keepalive = keepalive
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timeouts: dict[tuple[float | None, ...], aiohttp.ClientTimeout] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request. Raises httpx's errors; a response means that its headers have come."""
+        session = self._open()
+        whole: Whole | None = request.extensions.get(WHOLE)
+        url = request.url
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in request.headers.raw
+            if name not in _WRITTEN_BELOW and name.lower() not in _WRITTEN_BELOW
+        ]
+        body = _body(request)
+        answer: aiohttp.ClientResponse | None = None
+        try:
+            answer = await session.request(
+                request.method,
+                URL(str(url), encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                proxy=self._proxy(url),
+                ssl=self._context() if url.scheme == "https" else True,
+                timeout=self._timeout(request, whole),
+            )
+            if whole is None:
+                return _response(request, answer, stream=_Stream(answer))
+            content = await _read(answer, whole.max_size_bytes)
+            return _response(request, answer, content=content)
+        except (aiohttp.ClientError, OSError) as exc:  # OSError holds TimeoutError too
+            if answer is not None:
+                answer.close()
+            raise as_httpx(exc) from exc
+        except BaseException:
+            if answer is not None:
+                answer.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Close every connection. Safe to call twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def __repr__(self) -> str:
+        return f"<AiohttpTransport {'closed' if self._session is None else 'open'}>"
+
+    def _open(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            # A limit here would be a second one beside ours, and a queue that no timeout should count.
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive, ttl_dns_cache=30)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_NO_AUTO_HEADERS,
+                max_line_size=32768,
+                max_field_size=32768,
+            )
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError(
+                "this HTTP client was opened in another event loop: connections belong to the loop they were "
+                "opened in, so make one client per loop (one `async with` inside each asyncio.run)"
+            )
+        return self._session
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+        return self._tls
+
+    def _timeout(self, request: httpx.Request, whole: Whole | None) -> aiohttp.ClientTimeout:
+        asked = request.extensions.get("timeout") or {}
+        total, read = None if whole is None else whole.total, asked.get("read")
+        if total is not None and read is not None and read >= total:
+            read = None  # it could never end anything first, and each timer costs
+        key = (total, asked.get("connect"), read)
+        known = self._timeouts.get(key)
+        if known is None:
+            if len(self._timeouts) > 100:
+                self._timeouts.clear()
+            # `connect`, not `sock_connect`: the name lookup counts too.
+            known = aiohttp.ClientTimeout(total=key[0], connect=key[1], sock_read=key[2])
+            self._timeouts[key] = known
+        return known
+
+
+class _Stream(httpx.AsyncByteStream):
+    """The body of an answer, piece by piece."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._answer.content.iter_any():
+                yield piece
+        except (aiohttp.ClientError, OSError) as exc:
+            raise as_httpx(exc) from exc
+
+    async def aclose(self) -> None:
+        # What was read to its end has given its connection back already; the rest is not worth reading.
+        self._answer.close()
+
+
+def _body(request: httpx.Request) -> bytes | Upload | AsyncIterator[bytes] | None:
+    try:
+        content = request.content
+        if len(content) <= PIECE_BYTES:
+            return content or None
+        return Upload(content, (request.extensions.get("timeout") or {}).get("write"))
+    except httpx.RequestNotRead:
+        stream = request.stream
+        if not isinstance(stream, httpx.AsyncByteStream):
+            raise RuntimeError("an asynchronous request needs an asynchronous body") from None
+        return stream.__aiter__()
+
+
+def _response(
+    request: httpx.Request,
+    answer: aiohttp.ClientResponse,
+    *,
+    content: bytes | None = None,
+    stream: httpx.AsyncByteStream | None = None,
+) -> httpx.Response:
+    raw = answer.raw_headers
+    if CONTENT_ENCODING in answer.headers:  # aiohttp has decompressed the body already
+        raw = tuple(pair for pair in raw if pair[0].lower() not in (b"content-encoding", b"content-length"))
+    reason = (answer.reason or "").encode("latin-1", "replace")
+    if content is not None:
+        return BytesResponse(answer.status, raw, content, request, reason)
+    return httpx.Response(
+        answer.status, headers=raw, stream=stream, request=request, extensions={"reason_phrase": reason}
+    )
+
+
+async def _read(answer: aiohttp.ClientResponse, max_size_bytes: int) -> bytes:
+    declared = answer.content_length
+    if declared is not None and declared > max_size_bytes:
+        raise BodyTooLargeError(f"the body is said to be {declared} bytes")
+    content = answer.content
+    first = await content.readany()
+    if content.at_eof() and len(first) <= max_size_bytes:
+        return first
+    pieces, size = [first], len(first)
+    while True:
+        if size > max_size_bytes:
+            raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
+        piece = await content.readany()
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+
+
+def aiohttp_serves() -> bool:
+    """Whether the code that asks runs on asyncio, where aiohttp can be used."""
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return True
+    return False

@@ -1,0 +1,299 @@
+"""asyncflow/http/client.py: one HTTP call done well, to any endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from asyncflow import errors
+from asyncflow.http import HTTPClient, SlotTransport, Timeouts
+from asyncflow.http.body import encode_json
+from asyncflow.llm import LLMClient
+from asyncflow.policy.retry import Retry
+from asyncflow.testing import SimulatedProvider
+from tests.http.raw import Conversation, answer, raw_server, replies
+
+CERTIFICATE = Path(__file__).with_name("loopback.pem")
+AGAIN = Retry(attempts=3, wait=0)
+
+
+def lines(request: bytes) -> list[str]:
+    return request.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")
+
+
+@pytest.mark.asyncio
+async def test_get_and_post() -> None:
+    """Addresses, parameters and the three kinds of body; the answer is an httpx.Response that is read."""
+    async with raw_server(replies(answer(b'{"a": 1}'))) as server:
+        async with HTTPClient(base_url=server.url + "/v1", headers={"x-me": "1"}) as http:
+            response = await http.get("items", params={"q": "a b"})
+            assert isinstance(response, httpx.Response) and response.json() == {"a": 1}
+            assert response.is_closed and response.text == '{"a": 1}' and list(response.iter_lines())
+            await http.post("/items", json={"b": "é"})
+            await http.post(server.url + "/x", data={"c": "d e"})
+            await http.request("put", "y", content="raw", headers={"content-type": "text/plain"})
+            with pytest.raises(ValueError, match="use one"):
+                await http.post("", json=1, content=b"")
+            assert http.statistics().calls == 4 and "calls=4" in repr(http)
+    got = server.requests
+    assert lines(got[0])[0] == "get /v1/items?q=a+b http/1.1" and "x-me: 1" in lines(got[0])
+    assert got[1].endswith('{"b":"é"}'.encode()) and "content-type: application/json" in lines(got[1])
+    assert got[2].endswith(b"c=d+e") and lines(got[2])[0].startswith("post /x ")
+    assert got[3].endswith(b"raw") and "content-type: text/plain" in lines(got[3])
+
+
+@pytest.mark.asyncio
+async def test_accepted_statuses() -> None:
+    """A status that the caller expects is an answer, not an error."""
+    async with raw_server(replies(answer(b"", "404 No"))) as server:
+        async with HTTPClient() as http:
+            assert (await http.get(server.url, accept={404})).status_code == 404
+            with pytest.raises(errors.RequestRefusedError):
+                await http.get(server.url)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "asked"),
+    [
+        ("GET", {}, 3),
+        ("PUT", {}, 3),
+        ("POST", {}, 1),
+        ("PATCH", {}, 1),
+        ("POST", {"Idempotency-Key": "1"}, 3),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_may_not_arrive_twice_is_not_repeated(
+    method: str, headers: dict[str, str], asked: int
+) -> None:
+    """A POST that the server may have carried out is left to the caller, unless marked as repeatable."""
+    async with raw_server(replies(answer(b"", "500 X"))) as server:
+        async with HTTPClient(retry=AGAIN) as http:
+            with pytest.raises(errors.ServerError):
+                await http.request(method, server.url, headers=headers)
+    assert len(server.requests) == asked
+
+
+@pytest.mark.asyncio
+async def test_a_refused_post_is_repeated() -> None:
+    """429 says that it was not carried out; and a connection that never stood carried nothing."""
+    refused = answer(b"", "429 X", "retry-after-ms: 1\r\n")
+    async with raw_server(replies(refused, answer())) as server:
+        async with HTTPClient(retry=AGAIN) as http:
+            assert (await http.post(server.url)).status_code == 200
+            with pytest.raises(errors.HTTPConnectionError) as caught:
+                await http.post("http://127.0.0.1:1")
+            assert caught.value.attempts == 3
+
+
+@pytest.mark.asyncio
+async def test_a_wait_past_all_patience() -> None:
+    """A server that asks for more than an hour has the call fail now, with the wait in the error."""
+    async with raw_server(replies(answer(b"", "429 X", "retry-after: 7200\r\n"))) as server:
+        async with HTTPClient() as http:
+            with pytest.raises(errors.RateLimitedError) as caught:
+                await http.get(server.url)
+    assert caught.value.retry_after == 7200 and caught.value.attempts == 1
+
+
+@pytest.mark.asyncio
+async def test_redirects() -> None:
+    """Followed; 303 turns into GET without the body, 307 keeps both; credentials stay with their origin."""
+    async with raw_server(replies(answer(b"end"))) as other:
+
+        async def script(talk: Conversation) -> None:
+            while True:
+                asked = await talk.request()
+                code, place = (303, "/there") if b" /see " in asked else (307, other.url + "/elsewhere")
+                if b" /there" in asked:
+                    await talk.send(answer(b"there"))
+                else:
+                    await talk.send(answer(b"", f"{code} X", f"Location: {place}\r\n"))
+
+        async with raw_server(script) as server:
+            secrets = {"authorization": "Bearer k", "x-api-key": "k", "cookie": "c=1", "x-other": "1"}
+            async with HTTPClient(headers=secrets) as http:
+                assert (await http.post(server.url + "/see", json=1)).content == b"there"
+                assert (await http.post(server.url + "/move", json=1)).content == b"end"
+    followed = server.requests[1]
+    assert lines(followed)[0].startswith("get /there") and "authorization: bearer k" in lines(followed)
+    assert not followed.endswith(b"1")
+    moved = other.requests[0]
+    assert lines(moved)[0].startswith("post /elsewhere") and moved.endswith(b"1")
+    assert "x-other: 1" in lines(moved) and f"host: 127.0.0.1:{other.port}" in lines(moved)
+    assert not any(line.startswith(("authorization", "x-api-key", "cookie")) for line in lines(moved))
+
+
+def tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.asyncio
+async def test_certificates(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown authority is refused and not retried; SSL_CERT_FILE makes it known."""
+
+    def options() -> dict[str, Any]:
+        return {} if wire == "aiohttp" else {"transport": SlotTransport(trust_env=False)}
+
+    async with raw_server(replies(answer()), tls()) as server:
+        url = server.url.replace("http:", "https:")
+        async with HTTPClient(**options()) as http:
+            with pytest.raises(errors.RequestRefusedError, match="certificate.*SSL_CERT_FILE") as caught:
+                await http.get(url)
+            assert caught.value.attempts == 1
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        opened = options()
+        async with HTTPClient(**opened) as http:
+            assert (await http.get(url)).status_code == 200
+        for one in opened.values():
+            await one.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_redirect_from_https_to_http_is_not_followed() -> None:
+    """What was private stays private."""
+    reply = answer(b"", "302 X", "Location: http://127.0.0.1:1/\r\n")
+    trusted = ssl.create_default_context(cafile=str(CERTIFICATE))
+    async with raw_server(replies(reply), tls()) as server:
+        async with HTTPClient(tls=trusted) as http:
+            with pytest.raises(errors.RedirectError, match="from https to http"):
+                await http.get(server.url.replace("http:", "https:"))
+
+
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.asyncio
+async def test_proxies(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY is used, NO_PROXY respected, a proxy's refusal told, and trust_env=False ignores them."""
+    for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with (
+        raw_server(replies(answer(b"via proxy"))) as proxy,
+        raw_server(replies(answer(b"direct"))) as server,
+    ):
+        monkeypatch.setenv("http_proxy", proxy.url)
+
+        async def get(trust_env: bool = True) -> bytes:
+            options: dict[str, Any] = {"trust_env": trust_env}
+            if wire == "slots":
+                options = {"transport": SlotTransport(trust_env=trust_env)}
+            async with HTTPClient(retry=None, **options) as http:
+                try:
+                    return (await http.get(server.url + "/x")).content
+                finally:
+                    if "transport" in options:
+                        await options["transport"].aclose()
+
+        assert await get() == b"via proxy"
+        assert lines(proxy.requests[0])[0] == f"get {server.url}/x http/1.1"
+        assert await get(trust_env=False) == b"direct"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert await get() == b"direct"
+        monkeypatch.delenv("no_proxy")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        with pytest.raises(errors.HTTPConnectionError):
+            await get()
+
+
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.asyncio
+async def test_a_proxy_that_wants_a_password(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused CONNECT is a connection error that names the status."""
+    reply = answer(b"", "407 Proxy Authentication Required")
+    async with raw_server(replies(reply)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        transport = SlotTransport() if wire == "slots" else None
+        async with HTTPClient(retry=None, transport=transport) as http:
+            with pytest.raises(errors.HTTPConnectionError, match="407"):
+                await http.get("https://example.test/")
+        if transport is not None:
+            await transport.aclose()
+
+
+@pytest.mark.asyncio
+async def test_errors_hold_no_secret() -> None:
+    """User, password and query of an address do not get into the error's text or fields."""
+    async with raw_server(replies(answer(b"nope", "400 X"))) as server:
+        async with HTTPClient() as http:
+            with pytest.raises(errors.RequestRefusedError) as caught:
+                await http.get(server.url.replace("//", "//me:canary@") + "/x?key=canary#canary")
+    assert "canary" not in str(caught.value) + repr(vars(caught.value))
+    assert caught.value.url == server.url + "/x"
+
+
+@pytest.mark.asyncio
+async def test_json_that_is_none() -> None:
+    """What JSON does not know is told before anything is sent; half a surrogate pair is escaped."""
+    with pytest.raises(ValueError, match="JSON compliant"):
+        encode_json({"a": float("nan")})
+    assert encode_json("\ud83d") == b'"\\ud83d"'
+
+
+@pytest.mark.asyncio
+async def test_timeouts_are_checked() -> None:
+    """Zero, negative, NaN and text are no durations; infinity switches a limit off."""
+    for value in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="above 0"):
+            Timeouts(read=value)
+    with pytest.raises(TypeError, match="number"):
+        Timeouts(total="5")  # type: ignore[arg-type]
+    assert Timeouts(total=float("inf")).as_httpx()["read"] == 300
+    async with raw_server(replies(answer())) as server:
+        async with HTTPClient(timeout=Timeouts(*[float("inf")] * 4)) as http:
+            assert (await http.get(server.url)).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_two_ways_at_once() -> None:
+    """client= and transport= exclude each other."""
+    async with httpx.AsyncClient() as own:
+        with pytest.raises(ValueError, match="give one"):
+            HTTPClient(client=own, transport=SlotTransport())
+
+
+@pytest.mark.asyncio
+async def test_opening_costs_nothing_without_a_call() -> None:
+    """A client that was never used has nothing to close, and may be closed twice."""
+    http = HTTPClient()
+    await http.aclose()
+    await http.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_on_trio(cancel: bool) -> None:
+    """The same client works on trio, concurrently, and after a cancelled call."""
+
+    async def main(url: str) -> list[str]:
+        texts = []
+
+        async def ask(llm: LLMClient, number: int) -> None:
+            texts.append((await llm.complete(f"number {number}")).text)
+
+        async with LLMClient("m", base_url=url, api_key="", concurrency=4) as llm:
+            if cancel:
+                with trio.move_on_after(0.05) as scope:
+                    await llm.complete("hang")
+                assert scope.cancelled_caught
+            async with trio.open_nursery() as nursery:
+                for number in range(10):
+                    nursery.start_soon(ask, llm, number)
+            assert llm.statistics().running == 0
+        return sorted(texts)
+
+    async def reply(asked: Any) -> str:
+        if asked.prompt == "hang":
+            await asyncio.Event().wait()
+        return str(asked.prompt)
+
+    with SimulatedProvider(reply=reply, latency=0) as provider:
+        assert trio.run(main, provider.base_url) == sorted(f"number {number}" for number in range(10))
