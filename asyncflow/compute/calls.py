@@ -46,13 +46,14 @@ class Call:
 
     async def result_async(self) -> Any:
         """The same, without holding the event loop; can be cancelled while the call waits or runs."""
+        where = library()
+        if where is None:
+            return self.result()
         if not self._finished.is_set():
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
+            if where == "trio":
                 await self._wait_on_trio()
             else:
-                await self._wait_on_asyncio(loop)
+                await self._wait_on_asyncio(asyncio.get_running_loop())
         return self._outcome()
 
     def drop(self) -> None:
@@ -120,6 +121,19 @@ class Call:
                 with trio.CancelScope(shield=True):
                     await ended.wait()
             raise
+
+
+def library() -> str | None:
+    """The event loop that runs here: asyncio, trio, or None where a coroutine is driven without one.
+
+    A synchronous flow drives its steps without a loop; whoever waits there may simply hold the thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        trio = sys.modules.get("trio")
+        return "trio" if trio is not None and trio.lowlevel.in_trio_run() else None
+    return "asyncio"
 
 
 def _run(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:

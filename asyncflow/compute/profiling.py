@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +61,13 @@ class BatchProfile:
     call_seconds: float
     sample_seconds: float
     knee: int
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[BatchSizeRecord]:
+        """The records, so that `pandas.DataFrame(profile)` is a table of them."""
+        return iter(self.records)
 
     def predicted_seconds(self, batch_size: int) -> float:
         """What the fit says a batch of that size takes."""

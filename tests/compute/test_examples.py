@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -21,3 +22,15 @@ def test_digits():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "all runs have equal bits" in done.stdout
+
+
+def test_training_sweep():
+    """The pixels are centred, every setting learns, and runs in turn and at once have equal bits."""
+    pytest.importorskip("sklearn")
+    place = ROOT / "examples" / "training_sweep.py"
+    spec = importlib.util.spec_from_file_location("example_training_sweep", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.main(epochs=3, concurrency=3)
+    assert found["equal"] and abs(found["mean"]) < 1e-6
+    assert len(found["accuracies"]) == 4 and min(found["accuracies"].values()) > 0.8

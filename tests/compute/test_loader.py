@@ -120,6 +120,15 @@ def test_async_for_on_trio():
     assert trio.run(alists, DataLoader(Y, batch_size=3, prefetch=1)) == lists(DataLoader(Y, batch_size=3))
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_driven_without_a_loop(prefetch):
+    """A synchronous flow drives its source without an event loop: the same batches, and the thread waits."""
+    coroutine = alists(DataLoader(Y, batch_size=3, prefetch=prefetch))
+    with pytest.raises(StopIteration) as ended:
+        coroutine.send(None)
+    assert ended.value.value == lists(DataLoader(Y, batch_size=3))
+
+
 class Slow:
     """A dataset whose items wait for permission."""
 

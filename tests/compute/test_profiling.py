@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from asyncflow.compute import profile_batch_sizes, profiling
@@ -54,6 +55,7 @@ def test_targets_memory_and_frame():
     assert 512 * 800 <= profile.records[1].peak_bytes < 2 * 512 * 800
     frame = profile.to_frame()
     assert frame.index.tolist() == [1, 512] and (frame["seconds"] > 0).all()
+    assert pd.DataFrame(profile)["batch_size"].tolist() == [1, 512] and len(profile) == 2
 
 
 def test_plot(tmp_path):

@@ -9,7 +9,9 @@ from typing import Any
 
 import anyio.lowlevel
 
-from asyncflow.compute.calls import Call
+from asyncflow.compute.calls import Call, library
+
+_END = object()
 
 
 @dataclass(slots=True)
@@ -88,6 +90,11 @@ class Epoch:
 
     async def __anext__(self) -> Any:
         """The next batch. Can be cancelled before it is handed over; it is then the next one again."""
+        if library() is None:  # the source of a synchronous flow's node
+            batch = next(self, _END)
+            if batch is _END:
+                raise StopAsyncIteration
+            return batch
         # A loop over batches that are all there must still let others run. Nothing is received yet.
         await anyio.lowlevel.checkpoint()
         ahead = max(1, self._ahead)

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 """The parts of attention between its matrix products, which stay with BLAS."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 """Batch norm down the columns of a matrix: one pass for statistics, one for each result."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 """exp as arithmetic that LLVM can vectorise; numba's own calls a scalar library, five times slower.
 
 x = n·ln 2 + r with |r| ≤ ln 2 / 2: n comes from adding and taking off 1.5·2^23 (float32) or 1.5·2^52, whose

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 """softmax, log_softmax, sigmoid and cross-entropy, row by row.
 
 The largest entry is left out of the sum by its value and not by its place: entries of exp(0) = 1 are counted,

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 """Optimizer steps in one pass over their arrays."""
 
 from __future__ import annotations
