@@ -1,0 +1,108 @@
+"""What a refusal (429) means for everybody: one pause for each wave of refusals, and a gentle wake.
+
+A wave is all the refusals of calls that started before its first one was heard of: forty calls refused at
+once are one piece of news. A wave that comes with nothing served since the last is the same storm still, so
+where the server does not say how long to wait, its pause is twice the last one. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: Seconds of the first pause where the server says nothing, and of the longest.
+_SHORTEST, _LONGEST = 0.5, 60.0
+#: A server may ask for more; after so long, one call finds out.
+_LONGEST_ASKED = 3600.0
+#: What is added to a pause: up to this share of it, and up to so many seconds. Other processes wake too.
+_JITTER, _MOST_JITTER = 0.1, 1.0
+#: The calls that a pause held back start over this share of it, at least and at most so many seconds.
+_RAMP, _SHORTEST_RAMP, _LONGEST_RAMP = 0.25, 0.25, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """A wave of refusals has begun.
+
+    Attributes:
+        seconds: The pause that it asks for; 0 where it asks for none.
+        served: Whether anything was served since the wave before it, so that it is news of its own.
+    """
+
+    seconds: float
+    served: bool
+
+
+class Pause:
+    """Which refusals belong together, and until when nothing starts.
+
+    Calls are known by the number of their start, counted from 1 without gaps.
+
+    Example:
+        >>> pause = Pause(lambda: 0.0)
+        >>> pause.refused(10.0, call=5, newest=40, asked=2.0)
+        Wave(seconds=2.0, served=True)
+        >>> pause.refused(10.1, call=6, newest=40, asked=2.0) is None
+        True
+        >>> round(pause.until, 9)
+        12.1
+    """
+
+    __slots__ = ("_newest", "_row", "_served", "_uniform", "until", "waves")
+
+    def __init__(self, uniform: Callable[[], float]) -> None:
+        self._uniform = uniform
+        self._newest = 0  # the newest call when the last wave began
+        self._served = True
+        self._row = 0  # waves since something was served
+        self.until = -math.inf
+        self.waves = 0
+
+    def refused(
+        self, now: float, *, call: int, newest: int, asked: float | None, blocked: bool = False
+    ) -> Wave | None:
+        """A call was refused. Returns the wave that begins with it; None: it belongs to the last one.
+
+        Args:
+            now: The moment.
+            call: The number of the call.
+            newest: The number of the newest call that has started.
+            asked: Seconds the server asks to wait, or None.
+            blocked: Whether nothing can start anyway until calls under way have ended, so that a server
+                which asks for no pause gets none.
+        """
+        if asked is not None:
+            asked = min(asked, _LONGEST_ASKED)
+        if call <= self._newest:
+            if asked is not None and asked > 0:
+                self.until = max(self.until, now + asked)
+            return None
+        served, self._served = self._served, False
+        self._row = 1 if served else self._row + 1
+        self._newest = newest
+        self.waves += 1
+        if asked is not None and (asked > 0 or self._row == 1):
+            seconds = asked
+        elif blocked and self._row == 1:
+            seconds = 0.0
+        else:
+            seconds = min(_LONGEST, _SHORTEST * 2.0 ** min(self._row - 1, 20))
+        if seconds:
+            seconds += self._uniform() * min(_MOST_JITTER, _JITTER * seconds)
+            self.until = max(self.until, now + seconds)
+        return Wave(seconds, served)
+
+    def served(self) -> None:
+        """A call was answered well."""
+        self._served = True
+
+    @staticmethod
+    def ramp(seconds: float) -> float:
+        """Over how many seconds the calls that such a pause held back start again.
+
+        Example:
+            >>> Pause.ramp(4.0)
+            1.0
+        """
+        return min(_LONGEST_RAMP, max(_SHORTEST_RAMP, _RAMP * seconds))
