@@ -98,6 +98,7 @@ class Adaptive:
         """
         self._round = seconds if self._round is None else self._round + _WEIGHT * (seconds - self._round)
         if at_once < _FILLED * self.limit or self._value >= self._highest:
+            self._credit = 0.0
             return
         if self.best is None:
             earned, self._reason = 1.0, "slow start"
@@ -136,7 +137,10 @@ class Adaptive:
         return self._set(grown, self._reason)
 
     def refused(self, now: float, *, at_once: int, pause: float = 0.0) -> Change | None:
-        """A wave of refusals has begun: cut the limit. Call it once for each.
+        """An episode of refusals has begun: cut the limit. Call it once for each.
+
+        Where far fewer calls than the limit were under way, the reason may be another than their number: the
+        limit is halved at most, and what was known to be served stays known.
 
         Args:
             now: The moment.
@@ -144,6 +148,10 @@ class Adaptive:
             pause: Seconds that nothing starts because of it.
         """
         served = max(self._lowest, min(at_once, self.limit) - 1)
+        if 2 * at_once < self.limit:
+            self.best = max(self.best or 0, self.limit)
+            self._credit = 0.0
+            return self._set(self._value / 2, f"refused with only {at_once} at once")
         probed = self.best is not None and self.best < at_once <= self.best + max(2.0, 2.0 * self._step)
         if probed:
             self._hold = min(_LONGEST_HOLD, 2.0 * self._hold)
@@ -160,7 +168,7 @@ class Adaptive:
     def refused_again(self, *, at_once: int) -> None:
         """Another refusal of the same wave: the limit stays, what is known to be served may be less."""
         if self.best is not None:
-            self.best = max(self._lowest, self.limit, min(self.best, at_once - 1))
+            self.best = max(self.limit, min(self.best, at_once - 1))
 
     def _set(self, value: float, reason: str) -> Change | None:
         old = self.limit

@@ -11,7 +11,8 @@ import math
 class Breaker:
     """Closed (calls go), open (none goes), or probing (one goes, and its end decides).
 
-    What counts as a failure is the caller's business; an answer of any kind is none.
+    What counts as a failure is the caller's business; an answer of any kind is none. Calls are known by the
+    number of their start: an answer to one that started before the failures began says nothing about them.
 
     Args:
         failures: In a row, that open it.
@@ -20,17 +21,27 @@ class Breaker:
 
     Example:
         >>> breaker = Breaker(failures=2, wait=5.0)
-        >>> breaker.failed(1.0), breaker.failed(1.5)
+        >>> breaker.failed(1.0, call=1), breaker.failed(1.5, call=2)
         (False, True)
         >>> breaker.ready_at(), breaker.started()
         (6.5, True)
-        >>> breaker.answered()
+        >>> breaker.answered(call=3)
         True
         >>> breaker.state
         'closed'
     """
 
-    __slots__ = ("_failures", "_longest", "_threshold", "_until", "_wait", "_waits", "opened_at", "state")
+    __slots__ = (
+        "_failures",
+        "_first",
+        "_longest",
+        "_threshold",
+        "_until",
+        "_wait",
+        "_waits",
+        "opened_at",
+        "state",
+    )
 
     def __init__(self, *, failures: int = 20, wait: float = 5.0, longest: float = 60.0) -> None:
         if failures < 1 or not 0 < wait <= longest < math.inf:
@@ -40,6 +51,7 @@ class Breaker:
         self._wait = wait
         self._waits = 0  # probes failed since it opened
         self._failures = 0
+        self._first = 0  # the first call of those
         self._until = -math.inf
         #: When it opened, or None while it is closed.
         self.opened_at: float | None = None
@@ -61,8 +73,9 @@ class Breaker:
         self.state = "probing"
         return True
 
-    def failed(self, now: float, *, probe: bool = False) -> bool:
+    def failed(self, now: float, call: int, *, probe: bool = False) -> bool:
         """A call failed. True: the breaker is open from now on, or for longer."""
+        self._first = min(self._first, call) if self._failures else call
         self._failures += 1
         if self.state == "closed":
             if self._failures < self._threshold:
@@ -76,8 +89,10 @@ class Breaker:
         self._waits += 1
         return True
 
-    def answered(self) -> bool:
+    def answered(self, call: int) -> bool:
         """A call was answered. True: the breaker closes by it."""
+        if self._failures and call < self._first:
+            return False
         self._failures = 0
         if self.state == "closed":
             return False

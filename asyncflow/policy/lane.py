@@ -221,6 +221,8 @@ class RateLane:
             ready = max(ready, self._tokens.ready_at(now, tokens))
         if ready > now or full:
             return ready if ready > now else math.inf
+        if auto is not None and not self._started:
+            self._ramp(now, 0.0)  # some providers refuse a slope, whatever the rate
         self._started += 1
         self._running += 1
         attempt.number = self._started
@@ -248,13 +250,13 @@ class RateLane:
         elif ending is Ending.REFUSED and isinstance(error, RateLimitedError):
             self._refusal(now, attempt, error)
         elif ending is Ending.DENIED and isinstance(error, Exception):
-            self._answered(now)
+            self._answered(now, attempt)
             if self._stops_when_denied:
                 self._stop(now, error)
         elif ending in (Ending.FAILED, Ending.CUT, Ending.UNREACHABLE) and isinstance(error, Exception):
             self._failure(now, attempt, error)
         elif ending is Ending.ANSWERED:
-            self._answered(now)
+            self._answered(now, attempt)
         elif attempt.probe:
             self._breaker.abandoned()
         self._line.move()
@@ -271,23 +273,23 @@ class RateLane:
 
     def _served(self, now: float, attempt: Attempt, at_once: int) -> None:
         self._succeeded += 1
-        self._pause.served()
-        self._answered(now)
+        self._pause.served(attempt.number)
+        self._answered(now, attempt)
         if self._auto is not None and attempt.number > self._cut_after:
             self._auto.succeeded(now, seconds=now - attempt.at, at_once=at_once)
             self._changed(now, self._auto.grow(now))
 
-    def _answered(self, now: float) -> None:
+    def _answered(self, now: float, attempt: Attempt) -> None:
         opened = self._breaker.opened_at
-        if self._breaker.answered():
+        if self._breaker.answered(attempt.number):
             self._ramp(now, now - (opened or now))
-        if self._quiet and now >= self._pause.until:
+        if self._quiet and self._breaker.state == "closed" and now >= self._pause.until:
             self._quiet = False
             self._say(LaneResumed(self.name, now))
 
     def _refusal(self, now: float, attempt: Attempt, error: RateLimitedError) -> None:
         self._refused += 1
-        if self._breaker.answered():  # it refuses, so it is alive
+        if self._breaker.answered(attempt.number):  # it refuses, so it is alive
             self._quiet = True
         auto = self._auto
         room = auto is None or self._running < auto.limit * CUT
@@ -301,7 +303,7 @@ class RateLane:
             if self._pause.until > until:
                 self._ramp(self._pause.until, self._pause.until - now)
             return
-        if auto is not None and wave.served:
+        if auto is not None and wave.first:
             self._cut_after = self._started
             self._changed(now, auto.refused(now, at_once=attempt.at_once, pause=wave.seconds))
         if wave.seconds:
@@ -313,7 +315,7 @@ class RateLane:
         self._failed += 1
         if self._auto is not None:
             self._auto.failed()
-        if not self._breaker.failed(now, probe=attempt.probe):
+        if not self._breaker.failed(now, attempt.number, probe=attempt.probe):
             return
         patience = PATIENCE if self._succeeded else PATIENCE_UNHEARD
         if now - (self._breaker.opened_at or now) >= patience:

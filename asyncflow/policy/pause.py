@@ -1,8 +1,9 @@
 """What a refusal (429) means for everybody: one pause for each wave of refusals, and a gentle wake.
 
 A wave is all the refusals of calls that started before its first one was heard of: forty calls refused at
-once are one piece of news. A wave that comes with nothing served since the last is the same storm still, so
-where the server does not say how long to wait, its pause is twice the last one. Pure.
+once are one piece of news. An episode is waves with nothing served in between of what started after the
+first: the same storm still, so where the server does not say how long to wait, each pause is twice the last.
+Pure.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class Wave:
 
     Attributes:
         seconds: The pause that it asks for; 0 where it asks for none.
-        served: Whether anything was served since the wave before it, so that it is news of its own.
+        first: Whether an episode begins with it.
     """
 
     seconds: float
-    served: bool
+    first: bool
 
 
 class Pause:
@@ -42,19 +43,20 @@ class Pause:
     Example:
         >>> pause = Pause(lambda: 0.0)
         >>> pause.refused(10.0, call=5, newest=40, asked=2.0)
-        Wave(seconds=2.0, served=True)
+        Wave(seconds=2.0, first=True)
         >>> pause.refused(10.1, call=6, newest=40, asked=2.0) is None
         True
         >>> round(pause.until, 9)
         12.1
     """
 
-    __slots__ = ("_newest", "_row", "_served", "_uniform", "until", "waves")
+    __slots__ = ("_newest", "_row", "_served", "_since", "_uniform", "until", "waves")
 
     def __init__(self, uniform: Callable[[], float]) -> None:
         self._uniform = uniform
         self._newest = 0  # the newest call when the last wave began
-        self._served = True
+        self._since = 0  # the newest call when the last episode began
+        self._served = True  # something that started since then
         self._row = 0  # waves since something was served
         self.until = -math.inf
         self.waves = 0
@@ -78,9 +80,11 @@ class Pause:
             if asked is not None and asked > 0:
                 self.until = max(self.until, now + asked)
             return None
-        served, self._served = self._served, False
-        self._row = 1 if served else self._row + 1
+        first, self._served = self._served, False
+        self._row = 1 if first else self._row + 1
         self._newest = newest
+        if first:
+            self._since = newest
         self.waves += 1
         if asked is not None and (asked > 0 or self._row == 1):
             seconds = asked
@@ -91,11 +95,12 @@ class Pause:
         if seconds:
             seconds += self._uniform() * min(_MOST_JITTER, _JITTER * seconds)
             self.until = max(self.until, now + seconds)
-        return Wave(seconds, served)
+        return Wave(seconds, first)
 
-    def served(self) -> None:
-        """A call was answered well."""
-        self._served = True
+    def served(self, call: int) -> None:
+        """A call was answered well. One that started before the episode tells nothing of how it goes on."""
+        if call > self._since:
+            self._served = True
 
     @staticmethod
     def ramp(seconds: float) -> float:
