@@ -10,6 +10,8 @@ from asyncflow.http.endpoint import Endpoint, UnusableAnswerError
 from asyncflow.http.hints import Quota, RateLimits
 from asyncflow.http.lane import Lane, LaneStatistics, OpenLane, SlotLane, Ticket
 from asyncflow.http.slots import SlotTransport
+from asyncflow.http.sse import Event
+from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import AiohttpTransport
 from asyncflow.http.wire import HTTPXClient
@@ -18,6 +20,7 @@ __all__ = [
     "AiohttpTransport",
     "Call",
     "Endpoint",
+    "Event",
     "HTTPClient",
     "HTTPStatistics",
     "HTTPXClient",
@@ -28,6 +31,7 @@ __all__ = [
     "RateLimits",
     "SlotLane",
     "SlotTransport",
+    "Stream",
     "Ticket",
     "Timeouts",
     "UnusableAnswerError",
