@@ -250,9 +250,11 @@ class RateLane:
         elif ending is Ending.REFUSED and isinstance(error, RateLimitedError):
             self._refusal(now, attempt, error)
         elif ending is Ending.DENIED and isinstance(error, Exception):
-            self._answered(now, attempt)
             if self._stops_when_denied:
+                self._breaker.answered(attempt.number)
                 self._stop(now, error)
+            else:
+                self._answered(now, attempt)
         elif ending in (Ending.FAILED, Ending.CUT, Ending.UNREACHABLE) and isinstance(error, Exception):
             self._failure(now, attempt, error)
         elif ending is Ending.ANSWERED:
@@ -282,7 +284,7 @@ class RateLane:
     def _answered(self, now: float, attempt: Attempt) -> None:
         opened = self._breaker.opened_at
         if self._breaker.answered(attempt.number):
-            self._ramp(now, now - (opened or now))
+            self._ramp(now, 0.0 if opened is None else now - opened)
         if self._quiet and self._breaker.state == "closed" and now >= self._pause.until:
             self._quiet = False
             self._say(LaneResumed(self.name, now))
@@ -318,7 +320,8 @@ class RateLane:
         if not self._breaker.failed(now, attempt.number, probe=attempt.probe):
             return
         patience = PATIENCE if self._succeeded else PATIENCE_UNHEARD
-        if now - (self._breaker.opened_at or now) >= patience:
+        opened = self._breaker.opened_at
+        if opened is not None and now - opened >= patience:
             self._stop(now, error)
             return
         self._quiet = True

@@ -191,7 +191,7 @@ class Rate:
 
     def _due(self, now: float) -> float:
         # Credit from a settlement is used at the same moment by who waits, or lost, as idle time is.
-        return self._next if now <= self._settled else max(self._next, now - self._early)
+        return self._next if now <= self._settled else max(self._next, now)
 
     def _forget(self, now: float) -> None:
         oldest = math.floor((now - self.quota.period) / self._width)

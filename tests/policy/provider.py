@@ -92,6 +92,10 @@ class Provider:
         return tokens
 
 
+class Over(Exception):
+    """The time is over; nothing was sent."""
+
+
 async def work(
     lane: RateLane,
     provider: Provider,
@@ -114,13 +118,15 @@ async def work(
                 try:
                     async with lane.attempt(lambda: lane.estimate.reserve(4 * prompt, max_tokens)) as ticket:
                         if clock.now() >= end:
-                            return
+                            raise Over
                         await provider.call(prompt + output)
                         ticket.used(prompt + output)
                         lane.estimate.learn(4 * prompt, prompt, output)
                     break
                 except (errors.RateLimitedError, errors.ServerError):
                     continue
+                except Over:
+                    return
 
     async with anyio.create_task_group() as group:
         for _ in range(workers):
