@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
+
+import anyio
 
 from asyncflow.errors import NotSupportedError
 from asyncflow.http import HTTPClient, HTTPXClient, Lane, SlotLane, Timeouts
@@ -17,6 +20,7 @@ from asyncflow.llm.asking import Asking
 from asyncflow.llm.cache import Cache
 from asyncflow.llm.completion import Completion
 from asyncflow.llm.embeddings import Embeddings, body_of, joined
+from asyncflow.llm.estimate import Estimate, estimate_of
 from asyncflow.llm.form import Form, Schema
 from asyncflow.llm.openai import OpenAI
 from asyncflow.llm.price import Price
@@ -105,6 +109,7 @@ class LLMClient:
         path = self._provider.embeddings_path
         self._embed = self._http.endpoint("POST", self.base_url + path, headers) if path else None
         self._asking = Asking(self._provider, self.base_url, self._complete, price, cache, coalesce)
+        self._price = price
         self._forms: dict[Any, Form] = {}
 
     async def complete(
@@ -203,6 +208,42 @@ class LLMClient:
             for start in range(0, len(texts), batch_size)
         ]
         return joined(parts)
+
+    async def estimate(
+        self, prompts: Sequence[Prompt], *, sample: int = 20, seed: int = 0, **options: Any
+    ) -> Estimate:
+        """What asking all these prompts will cost and take, from asking a few of them, which is paid for.
+
+        Args:
+            prompts: All of them.
+            sample: How many are asked, one after the other, drawn at random without repetition.
+            seed: For the draw.
+            options: As for `complete`.
+
+        Raises:
+            ValueError: If there are no prompts, or `sample` is below 1.
+            Exception: What the last call raised, if all of them failed.
+
+        Example:
+            >>> async def worth_it(llm, prompts, budget):
+            ...     estimate = await llm.estimate(prompts, max_tokens=200)
+            ...     return estimate.cost.high <= budget
+        """
+        if not prompts or sample < 1:
+            raise ValueError("estimate needs at least one prompt, and a sample of at least 1")
+        drawn = random.Random(seed).sample(range(len(prompts)), min(sample, len(prompts)))
+        done: list[tuple[Completion, float]] = []
+        failure: Exception | None = None
+        for index in drawn:
+            started = anyio.current_time()
+            try:
+                done.append((await self.complete(prompts[index], **options), anyio.current_time() - started))
+            except Exception as exc:
+                failure = exc
+        if not done:
+            assert failure is not None
+            raise failure
+        return estimate_of(done, len(prompts), len(drawn) - len(done), self._price)
 
     def statistics(self) -> LLMStatistics:
         """What the client has done so far."""
