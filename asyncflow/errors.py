@@ -15,6 +15,7 @@
     │  ├─ DtypeError                 its dtype is not the one needed (a TypeError)
     │  └─ RangeError                 a number in it, or an argument, is out of range (a ValueError)
     ├─ NotSupportedError             an argument whose part of asyncflow cannot be used here (a ValueError)
+    ├─ BudgetSpentError              max_cost leaves no room for this call; carries .reason
     ├─ TransientError                trying again may help; carries .retry_after and .exhausted
     ├─ ModelOutputError              the model's text never was what was asked for; carries .text
     └─ HTTPError                     one HTTP call failed; carries .status .url .request_id .retry_after …
@@ -119,6 +120,18 @@ class RangeError(ArrayError, ValueError):
 
 class NotSupportedError(AsyncflowError, ValueError):
     """An argument names a part of asyncflow that this version or this place does not have."""
+
+
+class BudgetSpentError(AsyncflowError):
+    """A call was not started, because what it probably costs is more than `max_cost` leaves.
+
+    Not a failure of the call: with more money it may run. `reason` is what `Skipped` says of its item.
+
+    Attributes:
+        reason: `"budget"`.
+    """
+
+    reason = "budget"
 
 
 class TransientError(AsyncflowError):
