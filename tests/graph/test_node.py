@@ -289,7 +289,7 @@ def test_a_wrong_class_attribute_is_refused_when_the_node_is_made(kind, settings
 # Names -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["_step", "_exec", "_check", "_cur_retry"])
+@pytest.mark.parametrize("name", ["_run_step", "_exec", "_error_policy", "_cur_retry"])
 @pytest.mark.parametrize("kind", [Node, AsyncNode])
 def test_a_private_name_of_asyncflow_is_refused(kind, name):
     """A helper that would replace a part of the engine is an error where its class is written."""
