@@ -232,3 +232,72 @@ class ModelOutputError(AsyncflowError):
         self.problems = problems
         self.usage = usage
         self.exhausted = exhausted
+
+
+class StoreError(AsyncflowError):
+    """A run's records could not be written or read. What was committed before is whole.
+
+    A run never goes on without its store: results that wait to be recorded get this error instead.
+    """
+
+
+class StoreLockedError(StoreError):
+    """Another process has the store open for writing.
+
+    Attributes:
+        pid, host: Who, or None where the holder has not said so.
+        started: When it opened the store, as ISO 8601 text in UTC, or None.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        pid: int | None = None,
+        host: str | None = None,
+        started: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.host = host
+        self.started = started
+
+
+class StoreFormatError(StoreError):
+    """The file is not a store, is damaged, or was written by a newer version. It was left as it is."""
+
+
+class NotStorableError(AsyncflowError, TypeError):
+    """A result was refused before it was recorded, because it could not be read back as what it is."""
+
+
+class KeyNeededError(AsyncflowError, TypeError):
+    """An item's content cannot be digested, so a durable run cannot know it again without a `key`."""
+
+
+class DuplicateKeyError(AsyncflowError, ValueError):
+    """The user's `key` gave the same key for two items of one place."""
+
+
+class ResumeMismatchError(AsyncflowError):
+    """The program is not the one that recorded the run, or does not do again what it did.
+
+    Attributes:
+        differences: What differs, one line each.
+    """
+
+    def __init__(self, message: str = "", *, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class RecordedError(AsyncflowError):
+    """What an item failed with in an earlier process, as text: stored errors are not rebuilt by name.
+
+    Attributes:
+        kind: The name of the original exception's class.
+    """
+
+    def __init__(self, message: str = "", *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
