@@ -9,6 +9,7 @@ not (a shuffled input), so neither costs much.
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -58,12 +59,19 @@ class Recall:
         self._ahead: dict[bytes, Record] = {}
         self._before: dict[bytes, Record] = {}
         self._read = 0
+        self._size = 0
+        self._cursor = 0  # where the last reading ended; 0: there is nothing to go on from
         self._reach = 64
         self.questions = 0
 
     def take(self, key: bytes) -> Record | None:
         """The record, if it was read ahead. Each is given once."""
-        return self._ahead.pop(key, None) or self._before.pop(key, None)
+        record = self._ahead.pop(key, None)
+        if record is None:
+            return self._before.pop(key, None)
+        if not self._busy and self._cursor and len(self._ahead) * 2 <= self._read:
+            self._start()  # so that it is there by the time it is asked for
+        return record
 
     async def ask(self, keys: list[tuple[int, bytes]], home: Asker) -> dict[bytes, Record]:
         """The records of these (place, key), by key. A cancel point.
@@ -72,15 +80,10 @@ class Recall:
             StoreError: If the store cannot be read, or a record is damaged.
         """
         question = _Question(keys, home)
-        with self._lock:
-            self._waiting.append(question)
-            if not self._busy:
-                self._busy = True
-                self._idle.clear()
-                self._pool.submit(self._answer, done=self._answered)
+        self._start(question)
         await question.waker.wait()
         if question.error is not None:
-            raise question.error
+            raise question.error.with_traceback(None)  # one error, of all who asked together
         return question.found
 
     def close(self) -> None:
@@ -88,15 +91,29 @@ class Recall:
         self._idle.wait()
         self._reader.close()
 
+    def _start(self, question: _Question | None = None) -> None:
+        with self._lock:
+            if question is not None:
+                self._waiting.append(question)
+            if not self._busy:
+                self._busy = True
+                self._idle.clear()
+                self._pool.submit(self._answer, done=self._answered)
+
     def _answer(self) -> None:
         while True:
             with self._lock:
                 questions, self._waiting = self._waiting, []
-                if not questions:
-                    self._busy = False
-                    return
             try:
-                self._look_up(questions)
+                if questions:
+                    self._look_up(questions)
+                elif self._cursor and len(self._ahead) * 2 <= self._read:
+                    self._read_on(self._cursor)
+                else:
+                    with self._lock:
+                        if not self._waiting:
+                            self._busy = False
+                            return
             except BaseException as exc:
                 for question in questions:
                     question.error = exc
@@ -113,35 +130,44 @@ class Recall:
                 self._idle.set()
 
     def _look_up(self, questions: list[_Question]) -> None:
-        missing: dict[bytes, int] = {}
-        for question in questions:
-            for place, key in question.keys:
-                record = self.take(key)
-                if record is not None:
-                    question.found[key] = record
-                else:
-                    missing[key] = place
+        missing = self._fill(questions, {})
+        if missing and self._cursor and len(self._ahead) * 2 <= self._read:
+            self._read_on(self._cursor)
+            missing = self._fill(questions, {})
         if not missing:
             return
         self.questions += 1
         rows = self._reader.find([(place, key) for key, place in missing.items()])
-        found = {record.key: record for _, record in rows}
-        for question in questions:
-            question.found.update({key: found[key] for _, key in question.keys if key in found})
+        self._fill(questions, {record.key: record for _, record in rows})
         if rows:
-            self._read_on(sorted(seq for seq, _ in rows)[len(rows) // 2], rows, missing)
+            self._size = sum(len(record.data) for _, record in rows) // len(rows)
+            given = {record.key for _, record in rows}
+            self._read_on(sorted(seq for seq, _ in rows)[len(rows) // 2], given)
 
-    def _read_on(self, after: int, rows: list[tuple[int, Record]], asked: dict[bytes, int]) -> None:
+    def _fill(self, questions: list[_Question], found: dict[bytes, Record]) -> dict[bytes, int]:
+        """Give what is at hand, and return the keys that are not, with their places."""
+        missing: dict[bytes, int] = {}
+        for question in questions:
+            for place, key in question.keys:
+                if key in question.found:
+                    continue
+                record = found.get(key) or self._ahead.pop(key, None) or self._before.pop(key, None)
+                if record is not None:
+                    question.found[key] = record
+                else:
+                    missing[key] = place
+        return missing
+
+    def _read_on(self, after: int, given: Collection[bytes] = ()) -> None:
         useful = len(self._ahead) * 2 <= self._read
         self._reach = min(_MOST, self._reach * 2) if useful else max(_FEWEST, self._reach // 2)
-        size = sum(len(record.data) for _, record in rows) // len(rows) + 200
-        limit = max(1, min(max(self._reach, len(rows)), _MOST_BYTES // size))
-        following = self._reader.following(self._run, after, limit)
-        self._before, self._ahead = (
-            self._ahead,
-            {record.key: record for _, record in following if record.key not in asked},
-        )
-        self._read = len(self._ahead)
+        limit = max(1, min(self._reach, _MOST_BYTES // (self._size + 200)))
+        rows = self._reader.following(self._run, after, limit)
+        ahead = {record.key: record for _, record in rows if record.key not in given}
+        self._before, self._ahead, self._read = self._ahead, ahead, len(ahead)
+        self._cursor = rows[-1][0] if rows else 0
+        if rows:
+            self._size = sum(len(record.data) for _, record in rows) // len(rows)
 
 
 class _Wake:

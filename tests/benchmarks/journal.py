@@ -113,7 +113,8 @@ def rows(samples: dict[str, list[float]]) -> list[Row]:
         extra = [mine - theirs for mine, theirs in zip(samples[name], base, strict=True)]
         found.append(Row(f"{name}, on top", median(extra), "µs/item", bar=bar))
     ratios = sorted(
-        mine / theirs for mine, theirs in zip(samples["group commit"], samples["one commit per item"], strict=True)
+        mine / theirs
+        for mine, theirs in zip(samples["group commit"], samples["one commit per item"], strict=True)
     )
     single = median(samples["one commit per item"])
     found.append(Row("one commit per item", single, "µs/item"))
@@ -137,7 +138,11 @@ def main(arguments: list[str]) -> None:
     finally:
         shutil.rmtree(directory)
     if options.json:
-        print(json.dumps({"environment": environment(), "rows": [{**_fields(row), "met": row.met} for row in result]}))
+        print(
+            json.dumps(
+                {"environment": environment(), "rows": [{**_fields(row), "met": row.met} for row in result]}
+            )
+        )
     else:
         print(environment())
         print(table(result))

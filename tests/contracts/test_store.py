@@ -40,7 +40,20 @@ def started(store: Store, run_id: str = "a") -> tuple[Any, int, int]:
 def test_what_was_appended_is_found_and_nothing_else(store: Store) -> None:
     """`find` gives the whole record, byte for byte, and says nothing of keys that are not there."""
     writer, run, session = started(store)
-    whole = Record(run, PLACE, key(1), session, OK, 3, 7, "row-é\0", 1.5, 2.5, b"\x00\xff{}", '{"t":1}')
+    whole = Record(
+        run,
+        PLACE,
+        key(1),
+        session,
+        OK,
+        3,
+        7,
+        "row-é\\0",
+        1 / 3,
+        1732112345.1234567,
+        '{"é": "\\u0000"}'.encode(),
+        '{"t":1}',
+    )
     writer.append([PlaceRow(PLACE, run, ("Flow", "Näme"), 0)], [whole])
     reader = store.open_reader()
     assert [found for _, found in reader.find([(PLACE, key(1)), (PLACE, key(2)), (PLACE - 1, key(1))])] == [
