@@ -19,7 +19,7 @@ from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
 from asyncflow.durability.store import RunRow, Store
-from asyncflow.errors import ResumeMismatchError
+from asyncflow.errors import ResumeMismatchError, StoreError
 
 T = TypeVar("T")
 
@@ -67,9 +67,16 @@ async def open_journal(
         return value[0]
 
     opened = open_run(
-        store, run_id, name=name, fingerprint=fingerprint, changed=changed, retry_failed=retry_failed,
-        encoders=encoders, types=types, grace=grace,
-    )  # fmt: skip
+        store,
+        run_id,
+        name=name,
+        fingerprint=fingerprint,
+        changed=changed,
+        retry_failed=retry_failed,
+        encoders=encoders,
+        types=types,
+        grace=grace,
+    )
     journal = await on_thread(opened.__enter__)
     try:
         yield journal
@@ -106,23 +113,32 @@ def open_run(
             row = before
             number, session = writer.call(lambda backend: backend.start(run_id, name, text, time.time()))
             journal = RunJournal(
-                run_id, number, session, row, writer, reader,
-                since=since, retry_failed=retry_failed, encoders=encoders, types=types,
-            )  # fmt: skip
+                run_id,
+                number,
+                session,
+                row,
+                writer,
+                reader,
+                since=since,
+                retry_failed=retry_failed,
+                encoders=encoders,
+                types=types,
+            )
         except BaseException:
             reader.close()
             raise
         if before is None:
             reader.close()
-        how = "failed"
         try:
             yield journal
-            how = "finished"
-        except (CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            how = "cancelled"
+        except BaseException as exc:
+            stopped = (CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+            try:
+                journal.close("cancelled" if isinstance(exc, stopped) else "failed")
+            except StoreError as trouble:  # what the block raised comes first
+                exc.add_note(f"and the run could not be closed: {trouble}")
             raise
-        finally:
-            journal.close(how)
+        journal.close("finished")
     finally:
         writers.unshare(at)
 

@@ -29,9 +29,23 @@ class RunPlace:
     """
 
     __slots__ = (
-        "_action", "_asked", "_codec", "_fresh", "_host", "_in_flight", "_keys", "_recall", "_retry_failed",
-        "_row", "_run", "_session", "_since", "_suspects", "_writer", "has_records",
-    )  # fmt: skip
+        "_action",
+        "_asked",
+        "_codec",
+        "_fresh",
+        "_host",
+        "_in_flight",
+        "_keys",
+        "_recall",
+        "_retry_failed",
+        "_row",
+        "_run",
+        "_session",
+        "_since",
+        "_suspects",
+        "_writer",
+        "has_records",
+    )
 
     def __init__(
         self,

@@ -119,9 +119,17 @@ def rows(samples: dict[str, list[float]]) -> list[Row]:
     single = median(samples["one commit per item"])
     found.append(Row("one commit per item", single, "µs/item"))
     found.append(
-        Row("group commit", median(samples["group commit"]), "µs/item", "one commit per item", median(ratios),
-            ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4], 0.25)
-    )  # fmt: skip
+        Row(
+            "group commit",
+            median(samples["group commit"]),
+            "µs/item",
+            "one commit per item",
+            median(ratios),
+            ratios[len(ratios) // 4],
+            ratios[-1 - len(ratios) // 4],
+            0.25,
+        )
+    )
     return found
 
 

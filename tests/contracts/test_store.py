@@ -175,8 +175,10 @@ def test_deaths_are_of_items_without_a_result(store: Store) -> None:
     writer.bury([Mark(key(2), PLACE, second, 1)])
     reader = store.open_reader()
     assert [(d.key, d.session, d.alone) for d in reader.deaths(run)] == [
-        (key(2), session, False), (key(3), session, False), (key(2), second, True)
-    ]  # fmt: skip
+        (key(2), session, False),
+        (key(3), session, False),
+        (key(2), second, True),
+    ]
     writer.append([], [record(2, second, run=run)])
     assert [d.key for d in reader.deaths(run)] == [key(3)]
     reader.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NewType, Optional
+from typing import Any, Literal, NamedTuple, NewType
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -86,22 +86,36 @@ def back(value: Any, declared: Any = None, **options: Any) -> Any:
 
 TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)
 ATOMS = (
-    st.none() | st.booleans() | st.integers() | st.integers(-(10**700), 10**700) | st.floats() | TEXT
-    | st.binary(max_size=8) | st.dates() | st.times() | st.timedeltas() | st.decimals() | st.uuids()
-    | st.datetimes(timezones=st.none() | st.just(UTC)) | st.complex_numbers()
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**700), 10**700)
+    | st.floats()
+    | TEXT
+    | st.binary(max_size=8)
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.decimals()
+    | st.uuids()
+    | st.datetimes(timezones=st.none() | st.just(UTC))
+    | st.complex_numbers()
+)
 KEYS = (
     st.none() | st.booleans() | st.integers() | TEXT | st.binary(max_size=4) | st.tuples(st.integers(), TEXT)
 )
 VALUES = st.recursive(
     ATOMS,
     lambda inner: (
-        st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(KEYS, inner, max_size=4)
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(KEYS, inner, max_size=4)
         | st.dictionaries(st.sampled_from(["$tuple", "$as", "$", "a"]), inner, max_size=2)
-        | st.sets(KEYS, max_size=3) | st.frozensets(KEYS, max_size=3)
+        | st.sets(KEYS, max_size=3)
+        | st.frozensets(KEYS, max_size=3)
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -114,15 +128,34 @@ def test_every_plain_value_comes_back_as_itself(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        1 << 5000, -(1 << 5000), math.nan, -math.inf, -0.0, "\ud83d", "\ud83d\ude00", {"\udc00": 1}, "\0",
-        {"$npy": "x"}, {"$as": ["Point", {}]}, {1: "a", "1": "b", True and 2: "c"}, {(1, 2): {3}}, [(), [], {}],
-        datetime(2026, 10, 25, 2, 30, fold=1), datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Zurich")),
+        1 << 5000,
+        -(1 << 5000),
+        math.nan,
+        -math.inf,
+        -0.0,
+        "\ud83d",
+        "\ud83d\ude00",
+        {"\udc00": 1},
+        "\0",
+        {"$npy": "x"},
+        {"$as": ["Point", {}]},
+        {1: "a", "1": "b", True and 2: "c"},
+        {(1, 2): {3}},
+        [(), [], {}],
+        datetime(2026, 10, 25, 2, 30, fold=1),
+        datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Zurich")),
         datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Zurich")),
-        datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))), time(1, 2, tzinfo=UTC),
-        Decimal("1E+400"), Decimal("-0"), UUID(int=7), Path("a/b"), bytearray(b"\xff"), timedelta(-1, 1, 1),
+        datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
+        time(1, 2, tzinfo=UTC),
+        Decimal("1E+400"),
+        Decimal("-0"),
+        UUID(int=7),
+        Path("a/b"),
+        bytearray(b"\xff"),
+        timedelta(-1, 1, 1),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_edges_come_back(value: Any) -> None:
     """The values that JSON, UTF-8 or a database would change, and those that look like tags."""
     found = back(value)
@@ -136,17 +169,20 @@ def test_edges_come_back(value: Any) -> None:
     [
         (Point, Point(1.0)),
         (list[Tree], [Tree("a", [Tree("b")], {"p": Point(-0.0, Color.GREEN)})]),
-        (Optional[Point], None),
+        (Point | None, None),
         (dict[str, Point | Pair], {"a": Point(2.0), "b": Pair({1}, (Point(3.0),))}),
         (Level, Level.LOW),
         (Flags, Flags.A | Flags.B),
         (Literal[Color.RED], Color.RED),
         (NewType("P", Point), Point(1.0)),
-        (Person, Person(fullName="Ada", born=date(1815, 12, 10), friends=[Person(fullName="Mary")], secret="t")),
+        (
+            Person,
+            Person(fullName="Ada", born=date(1815, 12, 10), friends=[Person(fullName="Mary")], secret="t"),
+        ),
         (tuple[Person, ...], (Person(fullName="Ada"),)),
     ],
     ids=lambda value: str(value)[:40],
-)  # fmt: skip
+)
 def test_declared_classes_come_back(declared: Any, value: Any) -> None:
     """Wherever they lie in the value, as what they are: no coercion, no validator, no `__init__`."""
     found = back(value, declared)
@@ -182,12 +218,20 @@ def test_restoring_runs_no_code_of_the_class() -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        np.arange(6).reshape(2, 3), np.asfortranarray(np.ones((2, 3), np.float16)), np.array(1.5), np.zeros((0, 3)),
-        np.array(["a", "é"]), np.array([1, 2], ">i4"), np.array(["2026-01-01"], "M8[ns]"), np.ones(3)[::2],
-        np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]), np.array([math.nan, -0.0]), np.array([True]),
+        np.arange(6).reshape(2, 3),
+        np.asfortranarray(np.ones((2, 3), np.float16)),
+        np.array(1.5),
+        np.zeros((0, 3)),
+        np.array(["a", "é"]),
+        np.array([1, 2], ">i4"),
+        np.array(["2026-01-01"], "M8[ns]"),
+        np.ones(3)[::2],
+        np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),
+        np.array([math.nan, -0.0]),
+        np.array([True]),
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
-)  # fmt: skip
+)
 def test_arrays_come_back_with_dtype_and_bits(array: np.ndarray[Any, Any]) -> None:
     """Shape, dtype and every bit, byte order and NaN included; the copy can be written to."""
     found = back({"a": array})["a"]
@@ -212,13 +256,20 @@ class Custom:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (Custom(1), "Encoder"), ({"a": [Point(1.0)]}, r"result\['a'\]\[0\].*result_type"), (Color.RED, "annotate"),
-        (OrderedDict(a=1), "OrderedDict"), (lambda: 1, "function"), (np.array([object()]), "pickle"),
-        (np.ma.array([1]), "MaskedArray"), (Level.LOW, "annotate"), (iter([]), "iterator"), ({Custom(1): 2}, "a key"),
+        (Custom(1), "Encoder"),
+        ({"a": [Point(1.0)]}, r"result\['a'\]\[0\].*result_type"),
+        (Color.RED, "annotate"),
+        (OrderedDict(a=1), "OrderedDict"),
+        (lambda: 1, "function"),
+        (np.array([object()]), "pickle"),
+        (np.ma.array([1]), "MaskedArray"),
+        (Level.LOW, "annotate"),
+        (iter([]), "iterator"),
+        ({Custom(1): 2}, "a key"),
         (ValueError("x"), "ValueError"),
     ],
     ids=lambda value: str(value)[:30],
-)  # fmt: skip
+)
 def test_what_could_not_come_back_is_refused(value: Any, says: str) -> None:
     """With where it lies in the result, its type, and what to do."""
     with pytest.raises(Unstorable, match=says):
@@ -280,9 +331,12 @@ def test_a_changed_class_is_told_not_guessed() -> None:
 def test_nothing_stored_is_executed() -> None:
     """A record that names a class of the program, or carries a pickle, builds neither."""
     hostile = [
-        b'{"$as":["os.system","true"]}', b'{"$as":["Person",[{},null,[],null]]}', b'{"$by":["eval","1"]}',
-        b'{"$py/object":"os.system"}', b'{"$npy":"gASVCgAAAAAAAACMBnN5c3RlbZQu"}',
-    ]  # fmt: skip
+        b'{"$as":["os.system","true"]}',
+        b'{"$as":["Person",[{},null,[],null]]}',
+        b'{"$by":["eval","1"]}',
+        b'{"$py/object":"os.system"}',
+        b'{"$npy":"gASVCgAAAAAAAACMBnN5c3RlbZQu"}',
+    ]
     for data in hostile:
         with pytest.raises((Unreadable, ValueError)):
             Codec(Point).decode(data)

@@ -161,7 +161,7 @@ async def test_a_plain_node_runs_again_where_prep_returned_something_else(store:
 
 @pytest.mark.asyncio
 async def test_failed_is_not_done(store: Store) -> None:
-    """A failure runs again, unless told to keep it; then it comes back as text with its kind, not as a class."""
+    """A failure runs again, unless told to keep it; then it comes back as text with its kind."""
 
     def step(item: int) -> int:
         if item == 1:
@@ -185,7 +185,7 @@ async def test_failed_is_not_done(store: Store) -> None:
 
 @pytest.mark.asyncio
 async def test_a_replayed_action_must_be_the_recorded_one(store: Store) -> None:
-    """Where all results were recalled, another action is refused; where something ran anew, it is recorded."""
+    """Where all results were recalled, another action is refused; else it is recorded."""
     async with open_journal(store, "a") as journal:
         place = place_of(journal)
         await work(place, [1], str)

@@ -37,13 +37,65 @@ class Item:
 
 
 DIFFERENT = [
-    None, True, False, 1, 0, 1.0, "1", "True", "None", "", b"1", [1], (1,), {1}, frozenset({1}), {"1": 1}, {1: 1},
-    [[1]], [1, 1], [11], ["1"], [None], [], (), {}, set(), math.nan, math.inf, -0.0, 1e300, 10**400, -(10**400),
-    complex(1), date(2026, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC), timedelta(1), Decimal(1),
-    Decimal("1.0"), UUID(int=1), Kind.A, Row(1), Item(1), Path("1"), range(1), np.array([1]), np.array([1.0]),
-    np.array([[1]]), np.int8(1), np.float64(1), {"a": 1, "b": 2}, {"a": 2, "b": 1}, "\ud800", "a,b", ["a", "b"],
-    ["a,b"], {"a": {"b": 1}}, bytearray(b"1"),
-]  # fmt: skip
+    None,
+    True,
+    False,
+    1,
+    0,
+    1.0,
+    "1",
+    "True",
+    "None",
+    "",
+    b"1",
+    [1],
+    (1,),
+    {1},
+    frozenset({1}),
+    {"1": 1},
+    {1: 1},
+    [[1]],
+    [1, 1],
+    [11],
+    ["1"],
+    [None],
+    [],
+    (),
+    {},
+    set(),
+    math.nan,
+    math.inf,
+    -0.0,
+    1e300,
+    10**400,
+    -(10**400),
+    complex(1),
+    date(2026, 1, 1),
+    datetime(2026, 1, 1),
+    datetime(2026, 1, 1, tzinfo=UTC),
+    timedelta(1),
+    Decimal(1),
+    Decimal("1.0"),
+    UUID(int=1),
+    Kind.A,
+    Row(1),
+    Item(1),
+    Path("1"),
+    range(1),
+    np.array([1]),
+    np.array([1.0]),
+    np.array([[1]]),
+    np.int8(1),
+    np.float64(1),
+    {"a": 1, "b": 2},
+    {"a": 2, "b": 1},
+    "\ud800",
+    "a,b",
+    ["a", "b"],
+    ["a,b"],
+    {"a": {"b": 1}},
+    bytearray(b"1"),
+]
 
 
 def keys(key: Any = None, run: str = "r", path: tuple[str, ...] = ("n",), visit: int = 0) -> PlaceKeys:
@@ -77,19 +129,27 @@ def test_keys_are_the_same_in_every_process() -> None:
     )
     found = {
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True, text=True, check=True,
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
-    }  # fmt: skip
+    }
     assert len(found) == 1
 
 
 def test_run_path_and_visit_tell_places_apart() -> None:
     """The same item elsewhere is another item; ("a", "b") is not ("a/b",)."""
     places = [
-        keys(), keys(run="s"), keys(path=("n", "m")), keys(path=("n/m",)), keys(path=("n, m",)), keys(visit=1)
-    ]  # fmt: skip
+        keys(),
+        keys(run="s"),
+        keys(path=("n", "m")),
+        keys(path=("n/m",)),
+        keys(path=("n, m",)),
+        keys(visit=1),
+    ]
     assert len({place.item("x") for place in places}) == len({place.place for place in places}) == 6
     assert all(0 <= place.place < 2**63 for place in places)
 

@@ -62,8 +62,11 @@ def test_each_difference_is_a_sentence() -> None:
     """Joints, nodes, code, versions and parameters; each names its node."""
     assert texts(program(), program(loop=True)) == ["now: Flow: B - 'again' >> A"]
     assert texts(program(), program(second=A)) == [
-        "Flow/B is gone", "Flow/A#2 is new", "no longer: Flow: A - 'default' >> B", "now: Flow: A - 'default' >> A#2"
-    ]  # fmt: skip
+        "Flow/B is gone",
+        "Flow/A#2 is new",
+        "no longer: Flow: A - 'default' >> B",
+        "now: Flow: A - 'default' >> A#2",
+    ]
     then = program(
         facts={"Flow/A": facts_of([str.upper], params={"x": 1}), "Flow/B": facts_of([], version=1)}
     )
@@ -97,7 +100,7 @@ def test_only_code_counts(tmp_path: Path) -> None:
 
 def test_code_without_source_still_counts() -> None:
     """Lambdas and functions of a console by their byte code, builtins by name, callables by their class."""
-    one, two, three = lambda x: x + 1, lambda x: x + 2, lambda x: x + 1  # fmt: skip
+    one, two, three = lambda x: x + 1, lambda x: x + 2, lambda x: x + 1
     assert code_digest(one) == code_digest(three) != code_digest(two)
     assert code_digest(len) == code_digest(len) != code_digest(max)
 
@@ -109,7 +112,7 @@ def test_code_without_source_still_counts() -> None:
 
 
 def test_a_changed_program_is_refused_kept_or_dropped() -> None:
-    """Refused, nothing is written; kept, its results count; dropped, those of the changed nodes do not, for good."""
+    """Refused, nothing is written; kept, its results count; dropped, those of changed nodes never do again."""
     from asyncflow.engine.driver import BlockingHost, drive
     from asyncflow.outcome import Ok
 
@@ -185,7 +188,12 @@ def test_a_killed_run_is_never_running() -> None:
 def test_only_a_lone_death_after_the_third_is_the_items_own() -> None:
     """The rule, case by case."""
     cases = {
-        (): "run", (True, True): "run", (False,) * 3: "alone", (True,) * 3: "alone",
-        (False,) * 5: "alone", (True, False, False, True): "quarantine", (False,) * 4 + (True,): "quarantine",
-    }  # fmt: skip
+        (): "run",
+        (True, True): "run",
+        (False,) * 3: "alone",
+        (True,) * 3: "alone",
+        (False,) * 5: "alone",
+        (True, False, False, True): "quarantine",
+        (False,) * 4 + (True,): "quarantine",
+    }
     assert {deaths: verdict(deaths) for deaths in cases} == cases

@@ -40,7 +40,7 @@ def refused(path: Path, says: str) -> None:
 
 
 def test_the_connection_keeps_the_promise(tmp_path: Path) -> None:
-    """WAL, synchronous=FULL, no memory map; after a clean end only the database and an empty lock file lie there."""
+    """WAL, synchronous=FULL, no memory map; a clean end leaves the database and an empty lock file."""
     store = SQLStore(tmp_path / "runs.db")
     writer = store.open_writer()
     found = {
@@ -48,9 +48,12 @@ def test_the_connection_keeps_the_promise(tmp_path: Path) -> None:
         for name in ("journal_mode", "synchronous", "mmap_size", "application_id", "user_version")
     }
     assert found == {
-        "journal_mode": "wal", "synchronous": 2, "mmap_size": 0,
-        "application_id": sqlite.APPLICATION_ID, "user_version": tables.VERSION,
-    }  # fmt: skip
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "mmap_size": 0,
+        "application_id": sqlite.APPLICATION_ID,
+        "user_version": tables.VERSION,
+    }
     writer.close()
     assert {each.name: each.stat().st_size > 0 for each in tmp_path.iterdir()} == {
         "runs.db": True,
@@ -132,7 +135,8 @@ def test_another_process_is_named(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     program = (
         "import sys, time\nfrom asyncflow.durability.sqlstore import SQLStore\n"
-        "w = SQLStore(sys.argv[1]).open_writer()\nw.start('a', 'n', '{}', 1.0)\nprint('open', flush=True)\ntime.sleep(60)"
+        "w = SQLStore(sys.argv[1]).open_writer()\nw.start('a', 'n', '{}', 1.0)\n"
+        "print('open', flush=True)\ntime.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "open\n"
@@ -158,8 +162,9 @@ def test_marks_survive_and_tell_what_was_in_flight(tmp_path: Path) -> None:
     mine.committed(42)
     last, found = marks.read(path)
     assert last == 42 and {(mark.key, mark.place, mark.session) for mark in found} == {
-        (bytes(16), 0, 1), (b"x" * 16, 2**62, 7)
-    }  # fmt: skip
+        (bytes(16), 0, 1),
+        (b"x" * 16, 2**62, 7),
+    }
     mine.remove()
     assert marks.read(path) == (0, [])
     path.write_bytes(b"something else that is longer than a header")
