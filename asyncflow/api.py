@@ -11,19 +11,21 @@ from asyncflow.engine.checks import (
     check_function,
     check_retry,
     check_seconds,
+    discarded,
     is_async,
     name_of,
     refuse,
 )
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
-from asyncflow.engine.items import OnError, Pool, collect
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.items import Pool, collect
 from asyncflow.engine.observers import Observer, check_observers
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.own_loop import run_to_end
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
-from asyncflow.engine.tasks import running_host
 from asyncflow.events import Statistics
 from asyncflow.graph.node import BaseNode, label
 from asyncflow.policy.retry import Retry
@@ -132,8 +134,7 @@ async def amap(
     listeners = check_observers(observers)
     host = running_host()
     async with opened(host, step.name, observers=listeners) as run:
-        place = run.at(step.name) if run.tell is not None else run
-        return await collect(step, items, place, concurrency=concurrency, on_error=policy)
+        return await collect(step, items, run.inside(step.name), concurrency=concurrency, on_error=policy)
 
 
 def stream(
@@ -187,10 +188,14 @@ def stream(
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
         source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
-        if run.tell is not None:
-            run = run.at(step.name)
         return Pool(
-            step, source, run, concurrency=concurrency, on_error=policy, deliver=deliver, window=window
+            step,
+            source,
+            run.inside(step.name),
+            concurrency=concurrency,
+            on_error=policy,
+            deliver=deliver,
+            window=window,
         )
 
     return Stream(
@@ -299,7 +304,7 @@ async def run(
     listeners = check_observers(observers)
     shared = {} if shared is None else shared
     async with opened(running_host(), label(flow), concurrency=concurrency, observers=listeners) as place:
-        action = await flow._step(shared, place)
+        action = await flow._step(shared, place.inside(label(flow)))
         statistics = place.counts.statistics()
     return RunResult(action, shared, None, statistics)
 
@@ -339,4 +344,5 @@ def run_sync(
 def _check_flow(flow: object) -> None:
     if not isinstance(flow, BaseNode):
         hint = "; make an instance of it" if isinstance(flow, type) else ""
+        hint = "; pass the flow itself, without running it" if discarded(flow) else hint
         raise TypeError(f"{flow!r} is not a flow or node{hint}")

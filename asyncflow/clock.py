@@ -125,7 +125,8 @@ class FakeClock:
         self._now = 0.0
         self._order = itertools.count()
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
-        self._watching = False
+        #: The loop on which somebody looks for the moment to jump.
+        self._watched: object = None
         self._tokens: list[contextvars.Token[Clock]] = []
 
     def now(self) -> float:
@@ -135,7 +136,7 @@ class FakeClock:
         self.waits.append(delay)
         cell = [callback]  # emptied when cancelled
         heapq.heappush(self._timers, (self._now + max(0.0, delay), next(self._order), cell))
-        if self.autojump and not self._watching:
+        if self.autojump:
             self._watch()
         return cell.clear
 
@@ -170,19 +171,24 @@ class FakeClock:
         if in_trio():
             import trio
 
-            self._watching = True
-            trio.lowlevel.spawn_system_task(self._watch_trio)
+            token = trio.lowlevel.current_trio_token()
+            if self._watched is not token:
+                self._watched = token
+                trio.lowlevel.spawn_system_task(self._watch_trio)
             return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return  # driven without an event loop: the driver itself jumps
-        self._watching = True
-        loop.call_soon(self._look, loop, 0)
+        if self._watched is not loop:
+            self._watched = loop
+            loop.call_soon(self._look, loop, 0)
 
     def _look(self, loop: asyncio.AbstractEventLoop, quiet: int) -> None:
+        if self._watched is not loop:
+            return
         if self._next() is None:
-            self._watching = False
+            self._watched = None
             return
         # asyncio has no public way to ask whether anything else is about to run; where the attribute is
         # missing (uvloop), more quiet rounds stand in for it.
@@ -199,7 +205,7 @@ class FakeClock:
         while self._next() is not None:
             await wait_all_tasks_blocked()
             self.jump((self._next() or self._now) - self._now)
-        self._watching = False
+        self._watched = None
 
     def __enter__(self) -> FakeClock:
         self._tokens.append(_current.set(self))

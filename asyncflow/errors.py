@@ -10,6 +10,10 @@
     │  ├─ ItemCancelledError         exec raised CancelledError though nobody cancelled it
     │  └─ CoroutineReturnedError     a synchronous step returned a coroutine (a TypeError)
     ├─ TooManyFailuresError          on_error's count or share was reached; carries .outcomes
+    ├─ ArrayError                    an array handed to compute does not fit
+    │  ├─ ShapeError                 its shape is not the one needed (a ValueError)
+    │  ├─ DtypeError                 its dtype is not the one needed (a TypeError)
+    │  └─ RangeError                 a number in it, or an argument, is out of range (a ValueError)
     ├─ NotSupportedError             an argument whose part of asyncflow cannot be used here (a ValueError)
     ├─ TransientError                trying again may help; carries .retry_after and .exhausted
     ├─ ModelOutputError              the model's text never was what was asked for; carries .text
@@ -88,14 +92,29 @@ class TooManyFailuresError(AsyncflowError):
     """As many items failed as `on_error` allows, so the call stopped.
 
     Attributes:
-        outcomes: What became of the items that finished, in input order and not yet handed to anyone:
-            every one for `amap` and nodes that collect; only the failures where a reader or `post_item`
-            has already received the rest.
+        outcomes: What became of the items that finished, in input order, for `amap` and nodes that collect.
+            Empty where a reader of a `stream` or `post_item` has already received them.
     """
 
     def __init__(self, message: str = "", *, outcomes: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.outcomes = outcomes
+
+
+class ArrayError(AsyncflowError):
+    """An array handed to `compute` does not fit; nothing is broadcast, cast or clipped to make it fit."""
+
+
+class ShapeError(ArrayError, ValueError):
+    """An array's shape is not the one needed; the message names the argument and both shapes."""
+
+
+class DtypeError(ArrayError, TypeError):
+    """An array's dtype is not the one needed; the message names the argument and says how to convert it."""
+
+
+class RangeError(ArrayError, ValueError):
+    """A number is out of its range: a class index, a probability, a rate, a count."""
 
 
 class NotSupportedError(AsyncflowError, ValueError):

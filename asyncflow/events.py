@@ -16,15 +16,16 @@ from asyncflow.outcome import Failed, Ok, Skipped
 class Statistics:
     """What a run, or one stream, has done so far. All counts are of items, unless said otherwise.
 
-    At any moment `started == succeeded + failed + skipped + in_flight + parked`, as far as the parts are
-    known: `waiting` items are part of `in_flight`.
+    At any moment `started` is the sum of `succeeded`, `failed`, `skipped`, `cancelled`, `in_flight` and
+    `parked`; `waiting` items are part of `in_flight`.
 
     Attributes:
         started: Taken from the source.
-        succeeded, failed, skipped: How items ended.
+        succeeded, failed, skipped, cancelled: How items ended; `cancelled` ones were cut off with the call.
         in_flight: Held by a worker now.
         waiting: Of those in flight, how many only wait (see `waiting`).
         parked: Between two attempts.
+        recalled: Of those that ended, how many an earlier process had done: their results were read back.
         retries: Attempts beyond the first, of all items.
         steps: Steps that flows have taken.
         seconds: Time since the start.
@@ -35,9 +36,11 @@ class Statistics:
     succeeded: int = 0
     failed: int = 0
     skipped: int = 0
+    cancelled: int = 0
     in_flight: int = 0
     waiting: int = 0
     parked: int = 0
+    recalled: int = 0
     retries: int = 0
     steps: int = 0
     seconds: float = 0.0

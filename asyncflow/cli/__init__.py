@@ -11,6 +11,7 @@ def main() -> None:
 
     try:
         app()
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as exc:
+        if exc.code == 130:  # typer has caught Ctrl-C, and says nothing
+            print("\nstopped", file=sys.stderr)
+        raise

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asyncflow.api import run
-from asyncflow.cli.screen import screening
+from asyncflow.cli.screen import resumes_in, screening
 from asyncflow.cli.translate import LANGUAGES, TranslateAtOnce, TranslateInTurn, sections_of
 from asyncflow.errors import AsyncflowError
 from asyncflow.graph.flow import AsyncFlow
@@ -26,7 +26,7 @@ from asyncflow.observe import Progress
 from asyncflow.outcome import Failed
 
 #: Median seconds of an answer of the simulated provider.
-LATENCY = 0.08
+LATENCY = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _Plan:
 
     @property
     def calls(self) -> int:
-        return 2 * len(LANGUAGES) * len(self.sections) + len(_resumes(self.folder))
+        return 2 * len(LANGUAGES) * len(self.sections) + len(resumes_in(self.folder))
 
 
 def run_demo(
@@ -57,17 +57,20 @@ def run_demo(
     try:
         text, source = _document(file)
         folder = resumes if resumes is not None else Path(__file__).parent / "resumes"
-        if not _resumes(folder):
+        if not resumes_in(folder):
             raise FileNotFoundError(f"--resumes {folder}: no .txt or .md file in it; name a folder with some")
+        for path in resumes_in(folder):
+            _read(path, "--resumes")  # what cannot be read is said before any call is made
         plan = _Plan(sections_of(text), source, folder, output, model, concurrency)
         if not plan.sections:
             raise ValueError(f"--file {source}: it is empty; name a Markdown file with some text")
         output.mkdir(parents=True, exist_ok=True)
         figures = asyncio.run(_demo(plan, console))
     except (OSError, ValueError, AsyncflowError) as exc:
-        console.print(f"asyncflow demo: {exc}", style="red", markup=False)
+        errors = Console(stderr=True)
+        errors.print(f"asyncflow demo: {exc}", style="red", markup=False)
         for note in getattr(exc, "__notes__", ()):
-            console.print(f"  {note}", markup=False)
+            errors.print(f"  {note}", markup=False)
         return 1 if isinstance(exc, AsyncflowError) else 2
     if as_json:
         sys.stdout.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
@@ -179,15 +182,23 @@ def _verdicts(evaluations: list[Any]) -> list[Any]:
     ]
 
 
-def _resumes(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() in (".txt", ".md")]
-
-
 def _document(file: Path | None) -> tuple[str, str]:
     """The document to translate and what to call it: the file, the checkout's README, the installed one."""
     if file is not None:
-        return file.read_text(encoding="utf-8"), str(file)
+        return _read(file, "--file"), str(file)
     readme = Path(__file__).resolve().parents[2] / "README.md"
     if readme.is_file():
         return readme.read_text(encoding="utf-8"), os.path.relpath(readme)
     return metadata.metadata("asyncflow-engine")["Description"], "asyncflow's README"
+
+
+def _read(path: Path, option: str) -> str:
+    """The text of a file that the user named.
+
+    Raises:
+        ValueError: If it is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"{option} {path}: it is not UTF-8 text ({exc.reason} at byte {exc.start})") from exc

@@ -31,8 +31,7 @@ class ReadResumes(Node):
         return folder
 
     def exec(self, folder: Path) -> dict[str, str]:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".txt", ".md"))
-        return {path.name: path.read_text(encoding="utf-8") for path in files}
+        return {path.name: path.read_text(encoding="utf-8") for path in resumes_in(folder)}
 
     def post(self, shared: dict[str, Any], prep_res: Path, resumes: dict[str, str]) -> None:
         shared["resumes"] = resumes
@@ -87,6 +86,13 @@ class ReduceResults(Node):
 
     def post(self, shared: dict[str, Any], prep_res: list[Any], summary: dict[str, Any]) -> None:
         shared["summary"] = summary
+
+
+def resumes_in(folder: Path) -> list[Path]:
+    """The .txt and .md files of a folder, by name."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in (".txt", ".md") and path.is_file()
+    )
 
 
 def screening(llm: LLMClient, concurrency: int = 64) -> AsyncFlow:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import CoroutineType
 from typing import Any, NoReturn
 
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.journal import Place
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import sleep
@@ -50,15 +52,18 @@ async def attempt(slot: Slot, item: Any) -> Any:
         slot.end()
 
 
-async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, item: Any) -> Any:
-    """Run `function(item)` on one of the pool's threads; `timed`: under the slot's clock.
+async def in_thread(
+    slot: Slot, function: Callable[[Any], Any], timed: bool, item: Any, *, threads: ThreadPool | None = None
+) -> Any:
+    """Run `function(item)` on one of the pool's threads, or of `threads`; `timed`: under the slot's clock.
 
     Cancelling takes a job back that has not started, and waits for one that has; a timeout gives it up,
     and it keeps its thread, its place in the pool and its slot until it ends.
     """
-    run, threads = slot.run, slot.threads
+    run, threads = slot.run, threads or slot.threads
     assert threads is not None
     waker, view = run.host.waker(), OnThread(slot)
+    held = home_already = False
 
     def finished(job: Job) -> None:
         try:
@@ -67,12 +72,13 @@ async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, ite
             return  # the loop has ended; nobody waits
 
     def home() -> None:
+        nonlocal home_already
+        home_already = True
         if view.live:
             waker.set()
         elif run.cap is not None and held:
             run.cap.release()
 
-    held = False
     started = view.started if timed else None
     job = threads.submit(view.call, function, item, done=finished, started=started)
     if timed and not job.queued:
@@ -82,9 +88,8 @@ async def in_thread(slot: Slot, function: Callable[[Any], Any], timed: bool, ite
     except BaseException:
         if slot.expired is not None:
             view.live = False
-            held, slot.holding = slot.holding, False
-            if job.withdraw() and held and run.cap is not None:
-                run.cap.release()
+            if not home_already:  # the job keeps its slot until it ends
+                held, slot.holding = slot.holding, False
         elif not job.withdraw():
             await run.host.outlast(waker)
         raise
@@ -107,50 +112,86 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     Raises:
         What the last attempt raised, or the fallback.
     """
+    counts, place = run.counts, run.place(step.key, step.call)
+    counts.started += 1
+    try:
+        if place is None:
+            outcome = await _outcome_of(step, item, run)
+        else:
+            outcome = await _remembered(place, step, item, run)
+    except BaseException:
+        counts.cancelled += 1
+        raise
     if run.tell is not None:
-        run = run.at(step.name)
+        run.tell(ItemFinished(run.path, run.host.now(), outcome))
+    if isinstance(outcome, Ok):
+        counts.succeeded += 1
+        return outcome.value
+    counts.failed += 1
+    if keep:
+        release_frames(outcome.error)
+        return outcome
+    explain(outcome.error, step.name, outcome.attempts)
+    raise outcome.error
+
+
+async def _remembered(place: Place, step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+    """The outcome of one item that an earlier process committed, or one that is committed now."""
+    key = place.key_of_single(item)
+    kept = await place.recall(key) if place.has_records else None
+    if kept is not None:
+        run.counts.recalled += 1
+        return replace(kept, item=item)
+    place.begin(key)
+    outcome = await _outcome_of(step, item, run)
+    waker = run.host.waker()
+    refusals: list[BaseException | None] = []
+
+    def committed(error: BaseException | None) -> None:
+        refusals.append(error)
+        waker.set()
+
+    try:
+        place.commit(key, outcome, committed)
+    except Exception as exc:  # the value cannot be stored: that is what became of the item
+        outcome = Failed(exc, 0, None, item, outcome.attempts)
+        place.commit(key, outcome, committed)
+    await run.host.outlast(waker)
+    if (refusal := refusals[0]) is not None:
+        raise refusal
+    return outcome
+
+
+async def _outcome_of(step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+    """Attempt after attempt, until one item has its outcome. Raises only what is not the item's own."""
     slots: set[Slot] = set()
     deadlines = Deadlines(run.host, slots) if step.timed else None
     slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
     slot.item = item
     slots.add(slot)
-    run.counts.started += 1
     token = current.set(slot)
     try:
         while True:
             try:
-                value = await attempt(slot, item)
-                break
+                return Ok(await attempt(slot, item), 0, None, item, slot.attempt)
             except BaseException as exc:
                 error = own_error(slot, exc)
                 if error is None:
                     raise
                 wait = wait_after(slot, error)
             if wait is None:
-                value = await fall_back(slot, error)
-                break
+                return Ok(await fall_back(slot, error), 0, None, item, slot.attempt)
             retrying(slot, error, wait)
             run.counts.retries += 1
             if wait > 0:
                 await sleep(run.host, wait)
             slot.attempt += 1
     except Exception as exc:
-        run.counts.failed += 1
-        outcome = failed_outcome(exc, slot)
-        finished(slot, outcome)
-        if keep:
-            release_frames(exc)
-            return outcome
-        explain(exc, step.name, slot.attempt)
-        raise
+        return failed_outcome(exc, slot)
     finally:
         current.reset(token)
         if deadlines is not None:
             deadlines.close()
-    run.counts.succeeded += 1
-    if run.tell is not None:
-        finished(slot, Ok(value, 0, None, item, slot.attempt))
-    return value
 
 
 def wait_after(slot: Slot, error: Exception) -> float | None:
@@ -173,7 +214,9 @@ async def fall_back(slot: Slot, error: Exception) -> Any:
     slot.expired = None
     try:
         if step.fallback_mode is Mode.THREAD:
-            return await in_thread(slot, lambda item: fallback(item, error), False, slot.item)
+            # Not on the pool's threads: jobs that were given up may hold all of them.
+            call = partial(in_thread, slot, lambda item: fallback(item, error), False)
+            return await call(slot.item, threads=ThreadPool(1))
         value = fallback(slot.item, error)
         return await value if step.fallback_mode is Mode.AWAIT else value
     except BaseException as exc:
@@ -197,9 +240,3 @@ def retrying(slot: Slot, error: Exception, wait: float) -> None:
     run = slot.run
     if run.tell is not None:
         run.tell(ItemRetrying(run.path, run.host.now(), slot.index, slot.attempt, wait, error))
-
-
-def finished(slot: Slot, outcome: Ok[Any] | Failed) -> None:
-    run = slot.run
-    if run.tell is not None:
-        run.tell(ItemFinished(run.path, run.host.now(), outcome))

@@ -61,8 +61,15 @@ def check_function(value: object) -> Callable[..., Any]:
     """
     if callable(value):
         return value
-    hint = "; pass the function itself, without calling it" if inspect.isawaitable(value) else ""
+    hint = "; pass the function itself, without calling it" if discarded(value) else ""
     raise TypeError(f"func={value!r} cannot be called with an item{hint}")
+
+
+def discarded(value: object) -> bool:
+    """Whether `value` is awaitable; a coroutine is closed, so that nothing else complains of it."""
+    if inspect.iscoroutine(value):
+        value.close()
+    return inspect.isawaitable(value)
 
 
 def refuse(**arguments: object) -> None:

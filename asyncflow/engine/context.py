@@ -7,17 +7,17 @@ its cap and its observers, and counts as waiting.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, get_type_hints
 
+from asyncflow.clock import SYSTEM
+from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
 from asyncflow.waiting import current, waiting
-
-if TYPE_CHECKING:
-    from asyncflow.engine.items import Pool
 
 
 class Cap:
@@ -80,24 +80,82 @@ class _Ticket:
         self.granted = False
 
 
+class Pulse:
+    """How long the event loop has been held: whoever finds it too long lets others run.
+
+    All workers of a run share one, so that they hold the loop for this long together, not each. Where calls
+    suspend by themselves, that costs one needless turn in every `PATIENCE` seconds.
+
+    Attributes:
+        rest: When, in real time, to let others run.
+    """
+
+    PATIENCE = 0.01
+
+    __slots__ = ("_asked", "_host", "rest")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._asked = False
+        self.rest = math.inf if host.blocking else SYSTEM.now() + self.PATIENCE
+
+    async def let_others_run(self) -> None:
+        """One turn of the loop; until it comes, nobody goes on for long."""
+        if not self._asked:
+            self._asked = True
+            self._host.call_soon(self._turned)
+        await self._host.let_others_run()
+
+    def _turned(self) -> None:
+        self._asked = False
+        self.rest = SYSTEM.now() + self.PATIENCE
+
+
+class Counted(Protocol):
+    """Whoever counts items while it is at work: a pool."""
+
+    started: int
+    succeeded: int
+    failed: int
+    skipped: int
+    recalled: int
+    retries: int
+    waiting: int
+
+    @property
+    def cancelled(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def parked(self) -> int: ...
+
+
 class Counts:
     """What a run has counted; `pools` that are at work are added when somebody asks."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.started = self.succeeded = self.failed = self.skipped = self.retries = self.steps = 0
+        self.cancelled = self.recalled = 0
         self.loop_lag = 0.0
-        self.pools: set[Pool] = set()
+        self.pools: set[Counted] = set()
         self._now = now
         self._began = now()
 
-    def add(self, pool: Pool) -> None:
+    def add(self, pool: Counted) -> None:
         """Keep what a pool has counted, once it is done."""
         self.pools.discard(pool)
         self.started += pool.started
         self.succeeded += pool.succeeded
         self.failed += pool.failed
         self.skipped += pool.skipped
+        self.cancelled += pool.cancelled
+        self.recalled += pool.recalled
         self.retries += pool.retries
+
+    @property
+    def _singles(self) -> int:
+        """Items in flight that no pool holds: single nodes'. A pool's are added when it has ended."""
+        return self.started - self.succeeded - self.failed - self.skipped - self.cancelled
 
     def statistics(self) -> Statistics:
         """A frozen copy of the counts at this moment."""
@@ -107,9 +165,11 @@ class Counts:
             succeeded=self.succeeded + sum(pool.succeeded for pool in pools),
             failed=self.failed + sum(pool.failed for pool in pools),
             skipped=self.skipped + sum(pool.skipped for pool in pools),
-            in_flight=sum(pool.in_flight for pool in pools),
+            cancelled=self.cancelled + sum(pool.cancelled for pool in pools),
+            in_flight=self._singles + sum(pool.in_flight for pool in pools),
             waiting=sum(pool.waiting for pool in pools),
             parked=sum(pool.parked for pool in pools),
+            recalled=self.recalled + sum(pool.recalled for pool in pools),
             retries=self.retries + sum(pool.retries for pool in pools),
             steps=self.steps,
             seconds=self._now() - self._began,
@@ -124,11 +184,28 @@ class Run:
         host: What it runs on.
         cap: The run-wide bound on running `exec`s, or None.
         tell: Where events go, or None when nobody listens: the one test that the hot path makes.
-        path: Names from the outermost flow to here; kept up to date only when somebody listens.
+        journal: What remembers results across processes, or None.
+        path: Names from the outermost flow to here. Kept up to date only while somebody listens or
+            remembers, and so are `trail` and `visit`.
+        trail: As `path`, and by which way: visits and parameters of batch-flow runs. It names a place in
+            the journal.
+        visit: How often this node was reached before in the same run of its flow.
         offload: Whether everything plain beneath runs on threads.
     """
 
-    __slots__ = ("cap", "counts", "host", "offload", "path", "tell")
+    __slots__ = (
+        "cap",
+        "counts",
+        "host",
+        "journal",
+        "offload",
+        "path",
+        "places",
+        "pulse",
+        "tell",
+        "trail",
+        "visit",
+    )
 
     def __init__(
         self,
@@ -136,39 +213,96 @@ class Run:
         *,
         cap: Cap | None = None,
         tell: Callable[[Event], None] | None = None,
+        journal: Journal | None = None,
         path: tuple[str, ...] = (),
+        trail: tuple[str, ...] = (),
         offload: bool = False,
         counts: Counts | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.host = host
         self.cap = cap
         self.tell = tell
+        self.journal = journal
         self.path = path
+        self.trail = trail
+        self.visit = 0
+        self.places: list[Place] = []
         self.offload = offload
+        self.pulse = pulse if pulse is not None else Pulse(host)
         self.counts = counts if counts is not None else Counts(host.now)
 
-    def at(self, name: str) -> Run:
+    def inside(self, name: str, visit: int = 0) -> Run:
         """The same run, one name further down."""
-        return Run(
-            self.host,
-            cap=self.cap,
-            tell=self.tell,
-            path=(*self.path, name),
-            offload=self.offload,
-            counts=self.counts,
-        )
+        if self.tell is None and self.journal is None:
+            return self
+        run = self._like(self.host)
+        run.path = (*self.path, name)
+        run.trail = (*self._way, name)
+        run.visit = visit
+        run.places = []
+        return run
+
+    def branch(self, parameters: str) -> Run:
+        """The same place, for one run of a batch flow."""
+        if self.journal is None:
+            return self
+        run = self._like(self.host)
+        run.trail = (*self._way, parameters)
+        run.visit = 0
+        return run
 
     def on(self, host: Host) -> Run:
         """The same run, driven in place by another host, which has no slots to wait for."""
-        return Run(host, tell=self.tell, path=self.path, offload=self.offload, counts=self.counts)
+        run = self._like(host)
+        run.cap = None
+        return run
 
     def offloaded(self) -> Run:
         """The same run, with everything plain beneath on threads."""
         if self.offload:
             return self
-        inner = self.at("")
-        inner.path, inner.offload = self.path, True
-        return inner
+        run = self._like(self.host)
+        run.offload = True
+        return run
+
+    def place(self, key: Callable[[Any], Any] | None, function: Callable[..., Any]) -> Place | None:
+        """Where the node that runs here keeps what `function` returns, if anything remembers it."""
+        if self.journal is None:
+            return None
+        declared = declared_result(function)
+        place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=declared)
+        self.places.append(place)
+        return place
+
+    @property
+    def _way(self) -> tuple[str, ...]:
+        return (*self.trail, f"visit {self.visit}") if self.visit else self.trail
+
+    def _like(self, host: Host) -> Run:
+        run = Run(
+            host,
+            cap=self.cap,
+            tell=self.tell,
+            journal=self.journal,
+            path=self.path,
+            trail=self.trail,
+            offload=self.offload,
+            counts=self.counts,
+            pulse=self.pulse if host is self.host else None,
+        )
+        run.visit, run.places = self.visit, self.places
+        return run
+
+
+def declared_result(function: Callable[..., Any]) -> Any:
+    """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
+    if "return" not in (getattr(function, "__annotations__", None) or {}):  # a mock's are None
+        return None
+    try:
+        return get_type_hints(function).get("return")
+    except Exception:  # a name in an annotation may not be there at run time
+        return None
 
 
 def surrounding(host: Host) -> Run | None:

@@ -150,8 +150,8 @@ class BlockingHost:
             for due in heapq.heappop(self._timers)[2]:
                 due()
 
-    def crew(self) -> BlockingCrew:
-        return BlockingCrew(self)
+    def crew(self, on_cancel: Callable[[], None]) -> BlockingCrew:
+        return BlockingCrew(self, on_cancel)
 
     def detach(self, function: Start, context: Context) -> BlockingDetached:
         return BlockingDetached(self, function, context)
@@ -174,6 +174,9 @@ class BlockingHost:
 
     def cancelled(self, exc: BaseException) -> bool:
         return isinstance(exc, CancelledError) and self.current.cancelling() > 0
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._inbox.put(callback)
 
     async def let_others_run(self) -> None:
         return
@@ -210,12 +213,14 @@ class BlockingWaker:
 
 
 class BlockingCrew:
-    __slots__ = ("_bug", "_children", "_host", "_idle")
+    __slots__ = ("_bug", "_cancelled", "_children", "_host", "_idle", "_on_cancel")
 
-    def __init__(self, host: BlockingHost) -> None:
+    def __init__(self, host: BlockingHost, on_cancel: Callable[[], None] | None = None) -> None:
         self._host = host
+        self._on_cancel = on_cancel
         self._children: set[_Child] = set()
         self._idle: BlockingWaker | None = None
+        self._cancelled = False
         self._bug: BaseException | None = None
 
     def leave(self) -> None:
@@ -226,8 +231,13 @@ class BlockingCrew:
         child.crew = self
         self._children.add(child)
         child.schedule()
+        if self._cancelled:
+            child.cancel()
 
     def cancel(self) -> None:
+        if self._cancelled:
+            return
+        self._cancelled = True
         for child in tuple(self._children):
             child.cancel()
 
@@ -253,8 +263,9 @@ class BlockingCrew:
             try:
                 await self._idle.wait()
             except CancelledError as signal:
-                if cancelled is None:
-                    self.cancel()
+                if self._on_cancel is not None:
+                    self._on_cancel()
+                self.cancel()
                 cancelled = signal
         if self._bug is not None:
             raise self._bug

@@ -12,94 +12,31 @@ own for each item would double its price.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from asyncflow.engine.attempt import attempt, fall_back, finished, refuse_coroutine, retrying, wait_after
+from asyncflow.clock import SYSTEM
+from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.journal import GRACE, Place
+from asyncflow.engine.on_error import RAISE, OnError
+from asyncflow.engine.parking import Parked, Parking
 from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import Crew, LoneCrew, Waker
 from asyncflow.errors import TooManyFailuresError
-from asyncflow.events import NodeFinished, NodeStarted, Statistics
+from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
 from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
-
-#: Seconds after which a worker whose calls never suspend lets others run.
-_PATIENCE = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class OnError:
-    """When failures stop the call.
-
-    Attributes:
-        keep: Failures become outcomes; otherwise the first one is raised.
-        count: Stop once this many have failed.
-        share: Stop once this share has failed.
-    """
-
-    keep: bool = False
-    count: int | None = None
-    share: float | None = None
-
-    @classmethod
-    def of(cls, value: object) -> OnError:
-        """From what users write: "raise", "continue", a count, or a share.
-
-        Raises:
-            ValueError, TypeError: If it is none of them.
-        """
-        if value == "raise":
-            return RAISE
-        if value == "continue":
-            return cls(keep=True)
-        if isinstance(value, int) and not isinstance(value, bool):
-            if value >= 1:
-                return cls(keep=True, count=value)
-        elif isinstance(value, float):
-            if 0 < value <= 1:
-                return cls(keep=True, share=value)
-        elif not isinstance(value, str):
-            raise TypeError(f"on_error={value!r}: {_ON_ERROR}")
-        raise ValueError(f"on_error={value!r}: {_ON_ERROR}")
-
-    def enough(self, failed: int, ended: int, length: int | None) -> bool:
-        """Whether that many failures stop the call. Of an unknown length, a share counts from item 100 on."""
-        if self.count is not None:
-            return failed >= self.count
-        if self.share is None:
-            return False
-        if length is None:
-            return ended >= 100 and failed >= self.share * ended
-        return failed >= self.share * length
-
-
-RAISE = OnError()
-_ON_ERROR = (
-    'it is "raise", "continue", a whole number of failures from 1 (stop once that many have failed), or a '
-    "share in (0, 1] as a float"
-)
-
-
-@dataclass(slots=True)
-class _Parked:
-    """An item between two attempts."""
-
-    index: int
-    item: Any
-    attempt: int
-    total_deadline: float
-    due: float
 
 
 class Pool:
@@ -138,6 +75,7 @@ class Pool:
         self.failed = 0
         self.skipped = 0
         self.retries = 0
+        self.recalled = 0
         self.waiting = 0
         self._began = run.host.now()
         self._on_error = on_error
@@ -153,12 +91,15 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
+        self._ledger = run.place(step.key, step.call) if step.exec else None
+        self._uncommitted = 0
+        self._most_uncommitted = max(64, concurrency)
+        self._give_up: Callable[[], None] | None = None
+        self._all_committed: Waker | None = None
         self._exhausted = False
+        self._ended = False
         self._pulling = False
-        self._parked: list[tuple[float, int, _Parked]] = []
-        self._due: deque[_Parked] = deque()
-        self._wake_at = math.inf
-        self._cancel_wake: Callable[[], None] | None = None
+        self._parking = Parking(run.host, self._came_due)
         self._idle: deque[Waker] = deque()
         #: Whether the next item cannot simply be taken from the source. Kept by `_review`, so that the hot
         #: path makes one test.
@@ -169,11 +110,20 @@ class Pool:
     @property
     def parked(self) -> int:
         """Items between two attempts."""
-        return len(self._parked) + len(self._due)
+        return 0 if self._ended else len(self._parking)
 
     @property
     def in_flight(self) -> int:
         """Items that a worker holds."""
+        return 0 if self._ended else self._unfinished
+
+    @property
+    def cancelled(self) -> int:
+        """Items that were cut off when the call ended."""
+        return self._unfinished + self.parked if self._ended else 0
+
+    @property
+    def _unfinished(self) -> int:
         return self.started - self.succeeded - self.failed - self.skipped - self.parked
 
     def statistics(self) -> Statistics:
@@ -183,9 +133,11 @@ class Pool:
             succeeded=self.succeeded,
             failed=self.failed,
             skipped=self.skipped,
+            cancelled=self.cancelled,
             in_flight=self.in_flight,
             waiting=self.waiting,
             parked=self.parked,
+            recalled=self.recalled,
             retries=self.retries,
             seconds=self.place.host.now() - self._began,
         )
@@ -205,12 +157,17 @@ class Pool:
         if tell is not None:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
         try:
-            async with LoneCrew() if self._most <= 1 else host.crew() as self._crew:
+            async with LoneCrew() if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
-            if self._cancel_wake is not None:
-                self._cancel_wake()
+            if self._uncommitted:
+                self._all_committed = host.waker()
+                await host.outlast(self._all_committed)
+            self._ended = True
+            self._parking.close()
+            if self._give_up is not None:
+                self._give_up()
             if self._deadlines is not None:
                 self._deadlines.close()
             if self.step.exec:
@@ -228,10 +185,21 @@ class Pool:
         """End everything now; `error` is what the call raises, unless something else came first."""
         if self.error is None:
             self.error = error
-        self._exhausted = True
-        self._review()
-        if self._crew is not None:
+        self._halt()
+        if self._crew is None:
+            return
+        if self._ledger is not None and isinstance(error, Exception):
+            # What is in flight is paid for: it may end, and is committed.
+            self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
+            self._over()
+        else:
             self._crew.cancel()
+
+    def _halt(self) -> None:
+        """Begin nothing more: neither new items nor parked ones."""
+        self._exhausted = True
+        self._parking.halt()
+        self._review()
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
@@ -247,10 +215,12 @@ class Pool:
 
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
-        step, place, results, deliver = self.step, self.place, self._results, self._deliver
-        call, take, tell, now = step.call, self.source.next, place.tell, place.host.now
+        step, place, results = self.step, self.place, self._results
+        call, take, now, ledger = step.call, self.source.next, SYSTEM.now, self._ledger
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
-        rest = math.inf if place.host.blocking or step.atomic else now() + _PATIENCE
+        plain = ledger is None and place.tell is None
+        pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
+        last = math.inf if self.source.length is None else self.source.length
         changed = False
         slot = Slot(place, step, self._deadlines, self._threads, self)
         current.set(slot)
@@ -264,7 +234,7 @@ class Pool:
                     if self._over() or (parked := await self._next()) is None:
                         return
                     index, item, slot.attempt = parked.index, parked.item, parked.attempt
-                    slot.total_deadline = parked.total_deadline
+                    slot.total_deadline, slot.key = parked.total_deadline, parked.key
                 else:
                     try:
                         item = take()  # type: ignore[misc]  # None only on a detour
@@ -282,6 +252,8 @@ class Pool:
                     self._hire(2, self._base)
                 # Run it.
                 slot.index, slot.item = index, item
+                if ledger is not None and slot.attempt == 1 and await self._recalled(ledger, slot):
+                    continue
                 try:
                     if guarded:
                         value = await attempt(slot, item)
@@ -292,21 +264,18 @@ class Pool:
                 except BaseException as exc:
                     await self._attempt_failed(slot, exc)
                 else:
-                    self.succeeded += 1
-                    if results is not None:
+                    if results is not None and plain:
+                        self.succeeded += 1
                         results[index] = value
-                    elif deliver is not None:
-                        deliver(Ok(value, index, None, item, slot.attempt))
-                    if tell is not None:
-                        finished(slot, Ok(value, index, None, item, slot.attempt))
+                    else:
+                        self._end(slot, Ok(value, index, None, item, slot.attempt))
                 # Leave no traces, and the loop to others.
                 try:
                     changed = copy_context() != before
                 except Exception:  # the values in it may not be comparable
                     changed = True
-                if now() >= rest:
-                    await place.host.let_others_run()
-                    rest = now() + _PATIENCE
+                if patient and now() >= pulse.rest and self.started < last:
+                    await pulse.let_others_run()
         except BaseException as exc:
             # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
             self.stop(exc)
@@ -321,23 +290,25 @@ class Pool:
 
     def _over(self) -> bool:
         """Whether no worker will find another item. Those that wait for one are told."""
-        if not self._exhausted or self._parked or self._due:
+        if not self._exhausted or self._parking:
             return False
         while self._idle:
             self._idle.popleft().set()
         return True
 
-    async def _next(self) -> _Parked | None:
+    async def _next(self) -> Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
-        while True:
-            if self._due:
-                parked = self._due.popleft()
-                parked.total_deadline += self.place.host.now() - parked.due  # it queued; no timeout ran
+        while not self._over():
+            if self._parking.due:
+                parked = self._parking.take()
                 self._review()
+                self._wake_one()  # fewer are parked: there may be room for one more from the source
                 return parked
-            if self._over():
-                return None
-            room = self.started < self._until and len(self._parked) < self.concurrency
+            room = (
+                self.started < self._until
+                and len(self._parking) < self.concurrency
+                and self._uncommitted < self._most_uncommitted
+            )
             if self._exhausted or self._pulling or not room:
                 await self._wait()
                 continue
@@ -358,7 +329,8 @@ class Pool:
             self.started = index + 1
             if self._results is not None:
                 self._results.append(None)
-            return _Parked(index, item, 1, math.inf, math.inf)
+            return Parked(index, item, 1, math.inf)
+        return None
 
     async def _wait(self) -> None:
         """Until something may have changed for `_next`."""
@@ -374,9 +346,18 @@ class Pool:
         if self._idle:
             self._idle.popleft().set()
 
+    def _came_due(self, count: int) -> None:
+        for _ in range(count):
+            self._wake_one()
+        self._review()
+
     def _review(self) -> None:
         self._detour = bool(
-            self.source.next is None or self._exhausted or self._due or len(self._parked) >= self.concurrency
+            self.source.next is None
+            or self._exhausted
+            or self._parking.due
+            or len(self._parking) >= self.concurrency
+            or self._uncommitted >= self._most_uncommitted
         )
 
     # When something fails.
@@ -391,39 +372,78 @@ class Pool:
             if wait is not None:
                 self.retries += 1
                 retrying(slot, error, wait)
-                self._park(slot, wait)
+                self._parking.park(Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline), wait)
+                self._review()
                 return
             value = await fall_back(slot, error)
         except Exception as final:
-            self._item_failed(slot, final)
+            self._end(slot, failed_outcome(final, slot))
             return
-        self.succeeded += 1
-        outcome = Ok(value, slot.index, None, slot.item, slot.attempt)
-        if self._results is not None:
-            self._results[slot.index] = value
-        elif self._deliver is not None:
-            self._deliver(outcome)
-        finished(slot, outcome)
+        self._end(slot, Ok(value, slot.index, None, slot.item, slot.attempt))
 
-    def _item_failed(self, slot: Slot, error: Exception) -> None:
-        self.failed += 1
-        outcome = failed_outcome(error, slot)
-        finished(slot, outcome)
-        if not self._on_error.keep:
-            explain(error, self.step.name, slot.attempt, slot.index, slot.item)
-            self.stop(error)
+    def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
+        """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
+        if self._ledger is None:
+            self._show(outcome)
             return
-        release_frames(error)
+        self._uncommitted += 1
+        try:
+            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome))
+        except Exception as exc:  # the value cannot be stored: that is what became of the item
+            self._uncommitted -= 1
+            self._end(slot, failed_outcome(exc, slot))
+        if self._uncommitted >= self._most_uncommitted:
+            self._review()
+
+    def _committed(self, outcome: Ok[Any] | Failed, error: BaseException | None) -> None:
+        self._uncommitted -= 1
+        if error is None:
+            self._show(outcome)
+        else:
+            self._ledger = None  # it keeps nothing any more: what is in flight is cut off
+            self.stop(error)
+        self._review()
+        self._wake_one()
+        if not self._uncommitted and self._all_committed is not None:
+            self._all_committed.set()
+
+    async def _recalled(self, ledger: Place, slot: Slot) -> bool:
+        """Whether an earlier process has the item's outcome, which is then handed on."""
+        slot.key = ledger.key_of(slot.item)
+        if ledger.has_records:
+            kept = await ledger.recall(slot.key)
+            if kept is not None:
+                self.recalled += 1
+                self._show(replace(kept, index=slot.index, item=slot.item))
+                if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
+                    await self.place.pulse.let_others_run()
+                return True
+        ledger.begin(slot.key)
+        return False
+
+    def _show(self, outcome: Ok[Any] | Failed) -> None:
+        """Hand an outcome on, and stop if it is a failure too many."""
+        if self.place.tell is not None:
+            self.place.tell(ItemFinished(self.place.path, self.place.host.now(), outcome))
+        if isinstance(outcome, Ok):
+            self.succeeded += 1
+        else:
+            self.failed += 1
+            if not self._on_error.keep:
+                explain(outcome.error, self.step.name, outcome.attempts, outcome.index, outcome.item)
+                self.stop(outcome.error)
+                return
+            release_frames(outcome.error)
         if self._results is not None:
-            self._results[slot.index] = outcome
+            self._results[outcome.index] = outcome.value if isinstance(outcome, Ok) else outcome
         elif self._deliver is not None:
             self._deliver(outcome)
-        if self._on_error.enough(self.failed, self.failed + self.succeeded, self.source.length):
+        ended = self.failed + self.succeeded
+        if isinstance(outcome, Failed) and self._on_error.enough(self.failed, ended, self.source.length):
             self.stop(
                 TooManyFailuresError(
-                    f"{self.step.name}: {self.failed} items have failed, of "
-                    f"{self.failed + self.succeeded} that ended; the last was item {slot.index}: "
-                    f"{describe(error)}"
+                    f"{self.step.name}: {self.failed} items have failed, of {ended} that ended; the last was "
+                    f"item {outcome.index}: {describe(outcome.error)}"
                 )
             )
 
@@ -436,35 +456,6 @@ class Pool:
             self.error = self.error or error
             self._exhausted = True
             self._review()
-
-    def _park(self, slot: Slot, wait: float) -> None:
-        due = self.place.host.now() + wait
-        parked = _Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline, due)
-        if wait <= 0:
-            self._due.append(parked)
-        else:
-            heapq.heappush(self._parked, (due, slot.index, parked))
-            self._watch()
-        self._review()
-
-    def _watch(self) -> None:
-        """Be there when the next parked item comes due."""
-        due = self._parked[0][0] if self._parked else math.inf
-        if due < self._wake_at:
-            if self._cancel_wake is not None:
-                self._cancel_wake()
-            host = self.place.host
-            self._wake_at = due
-            self._cancel_wake = host.call_later(due - host.now(), self._look)
-
-    def _look(self) -> None:
-        self._wake_at, self._cancel_wake = math.inf, None
-        now = self.place.host.now()
-        while self._parked and self._parked[0][0] <= now:
-            self._due.append(heapq.heappop(self._parked)[2])
-            self._wake_one()
-        self._review()
-        self._watch()
 
 
 async def collect(

@@ -14,6 +14,9 @@ from typing import Any, Protocol, TypeAlias
 from asyncflow.engine.tasks import Host
 from asyncflow.outcome import Failed, Ok
 
+#: Seconds that items in flight have to end in, after a failure that stops the call: they are paid for.
+GRACE = 30.0
+
 #: Told on the host's thread: None once the outcome is durable, or why it never will be.
 Committed: TypeAlias = Callable[[BaseException | None], None]
 

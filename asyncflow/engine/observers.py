@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import TypeAlias
 
+from asyncflow.clock import SYSTEM
+from asyncflow.engine.checks import is_async
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, EventsDropped
 
@@ -36,7 +37,7 @@ def check_observers(observers: object) -> tuple[Observer, ...]:
     for observer in found:
         if not callable(observer):
             raise TypeError(f"the observer {observer!r} is not a function that takes one event")
-        if inspect.iscoroutinefunction(observer):
+        if is_async(observer):
             raise TypeError(
                 f"the observer {observer!r} is a coroutine function; observers are plain functions, called "
                 "on a thread of their own"
@@ -68,7 +69,7 @@ class Broadcast:
         """Wait until all is told, but no longer than the grace."""
         waker = host.waker()
         self._on_end = lambda: host.from_thread(waker.set)
-        cancel = host.call_later(GRACE, waker.set)
+        cancel = SYSTEM.call_later(GRACE, waker.set)  # real time: what is waited for is a thread
         if self._dropped:
             self._queue.put(EventsDropped(host.now(), self._dropped))
         self._queue.put(None)

@@ -14,10 +14,11 @@ from typing import Any, Generic, TypeVar
 
 from asyncflow.engine.context import Run, inner, surrounding
 from asyncflow.engine.doors import opened
+from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool
 from asyncflow.engine.observers import Observer
 from asyncflow.engine.reorder import Reorder
-from asyncflow.engine.tasks import Detached, Host, Waker, running_host
+from asyncflow.engine.tasks import Detached, Host, Waker
 from asyncflow.events import Statistics
 from asyncflow.outcome import Outcome
 
@@ -83,6 +84,7 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
         self._outer: Run | None = None
         self._detached: Detached | None = None
         self._closed = False
+        self._reading = False
         self._statistics = Statistics()
 
     def __aiter__(self) -> Stream[T]:
@@ -105,24 +107,28 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
             self._start()
         inbox, host, detached = self._inbox, self._host, self._detached
         assert host is not None and detached is not None
-        if inbox.reader is not None:
+        if self._reading:
             raise RuntimeError(f"{self!r} is being read by another task; a stream has one reader")
-        while not inbox.buffer:
-            if inbox.ended:
-                self._closed = True
-                await detached.join()
-                self._settle()
-                if inbox.error is not None:
-                    raise inbox.error
-                raise StopAsyncIteration
-            inbox.reader = host.waker()
-            try:
-                async with inner(self._outer):
-                    await inbox.reader.wait()
-            except BaseException:
-                inbox.reader = None
-                await self.aclose()
-                raise
+        self._reading = True
+        try:
+            while not inbox.buffer:
+                if inbox.ended:
+                    closed, self._closed = self._closed, True
+                    await detached.join()
+                    self._settle()
+                    if inbox.error is not None and not closed:
+                        raise inbox.error
+                    raise StopAsyncIteration
+                inbox.reader = host.waker()
+                try:
+                    async with inner(self._outer):
+                        await inbox.reader.wait()
+                except BaseException:
+                    inbox.reader = None
+                    await self.aclose()
+                    raise
+        finally:
+            self._reading = False
 
     def _start(self) -> None:
         host = self._host = self._host or running_host()
@@ -147,7 +153,11 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
         detached = self._detached
         if detached is not None and not self._inbox.ended:
             detached.cancel()
-            await detached.join()
+            try:
+                await detached.join()
+            finally:
+                self._inbox.ended = True  # a supervisor that was cancelled before it began cannot say so
+                self._inbox.wake()
         self._settle()
         self._inbox.buffer.clear()
 

@@ -11,18 +11,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from asyncflow.engine.context import Run
+from asyncflow.engine.context import Cap, Counted, Run
 from asyncflow.engine.step import Step
 from asyncflow.engine.tasks import Host, Interrupt
 from asyncflow.errors import ItemTimeoutError
 from asyncflow.events import ItemResumed, ItemWaiting
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
-
-if TYPE_CHECKING:
-    from asyncflow.engine.items import Pool
 
 
 class Deadlines:
@@ -60,6 +57,7 @@ class Slot:
 
     __slots__ = (
         "attempt",
+        "crowd",
         "deadline",
         "deadlines",
         "expired",
@@ -67,8 +65,8 @@ class Slot:
         "index",
         "interrupt",
         "item",
+        "key",
         "paused",
-        "pool",
         "run",
         "step",
         "threads",
@@ -81,15 +79,16 @@ class Slot:
         step: Step,
         deadlines: Deadlines | None,
         threads: ThreadPool | None,
-        pool: Pool | None = None,
+        crowd: Counted | None = None,
     ) -> None:
         self.run = run
         self.step = step
         self.deadlines = deadlines
         self.threads = threads
-        self.pool = pool
+        self.crowd = crowd
         self.index = 0
         self.item: Any = None
+        self.key = b""
         self.attempt = 1
         self.deadline = self.total_deadline = math.inf
         self.expired: str | None = None
@@ -156,8 +155,8 @@ class Slot:
         if self.paused[0].released and run.cap is not None:
             self.holding = False
             run.cap.release()
-        if self.pool is not None:
-            self.pool.waiting += 1
+        if self.crowd is not None:
+            self.crowd.waiting += 1
         if run.tell is not None:
             run.tell(ItemWaiting(run.path, now, self.index, reason))
 
@@ -166,8 +165,9 @@ class Slot:
             return
         if len(self.paused) == 1 and self.paused[0].released and self.run.cap is not None:
             await self.run.cap.acquire()
-            self.holding = True
-        self._unpause(self.paused.pop())
+            self._granted(self.run.cap)
+        if self.paused:
+            self._unpause(self.paused.pop())
 
     def resume_then(self, done: Callable[[], None]) -> None:
         """As `resume`, for code that cannot await: `done` is called when it may go on."""
@@ -179,9 +179,18 @@ class Slot:
             done()
 
     def _resumed(self, done: Callable[[], None]) -> None:
-        self.holding = True
-        self._unpause(self.paused.pop())
+        if self.run.cap is not None:
+            self._granted(self.run.cap)
+        if self.paused:
+            self._unpause(self.paused.pop())
         done()
+
+    def _granted(self, cap: Cap) -> None:
+        """A slot is there: keep it, unless meanwhile the attempt has ended, or another task of it waits."""
+        if len(self.paused) == 1:
+            self.holding = True
+        else:
+            cap.release()
 
     def _unpause(self, pause: _Pause) -> None:
         run = self.run
@@ -191,8 +200,8 @@ class Slot:
             return
         self.total_deadline += now - pause.at
         self._watch()
-        if self.pool is not None:
-            self.pool.waiting -= 1
+        if self.crowd is not None:
+            self.crowd.waiting -= 1
         if run.tell is not None:
             run.tell(ItemResumed(run.path, now, self.index))
 
@@ -219,7 +228,7 @@ class OnThread:
     The slot goes on to other items when a timeout gives the job up; from then on this is a dead letter.
     """
 
-    __slots__ = ("_slot", "attempt", "live", "owner", "run")
+    __slots__ = ("_queued", "_slot", "attempt", "live", "owner", "run")
 
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
@@ -227,6 +236,7 @@ class OnThread:
         self.owner = slot.owner
         self.attempt = slot.attempt
         self.live = True
+        self._queued = slot.run.host.now()
 
     def call(self, function: Callable[[Any], Any], item: Any) -> Any:
         """Run on the worker thread, in a context of its own."""
@@ -235,7 +245,11 @@ class OnThread:
 
     def started(self) -> None:
         """A job that had to queue begins: its clock runs from now."""
-        self._post(self._slot.start_clock)
+        self._post(self._start_clock)
+
+    def _start_clock(self) -> None:
+        self._slot.total_deadline += self.run.host.now() - self._queued  # no timeout runs while it queues
+        self._slot.start_clock()
 
     def _post(self, callback: Callable[[], None]) -> None:
         self.run.host.from_thread(lambda: callback() if self.live else None)
@@ -251,6 +265,8 @@ class OnThread:
         self._post(lambda: self._slot.pause(reason))
 
     def resume_from_thread(self) -> None:
+        if not self.live:
+            return  # nobody waits for the job any longer, and its run may have ended
         resumed = threading.Event()
 
         def resume() -> None:

@@ -31,7 +31,7 @@ class Source:
     """
 
     def __init__(self, items: Any, *, host: Host, blocking: bool) -> None:
-        self.length = len(items) if type(items) in _PLAIN or isinstance(items, Collection) else None
+        self.length = _length(items)
         self.next: Callable[[], Any] | None = None
         self._host = host
         self._async: AsyncIterator[Any] | None = None
@@ -75,6 +75,15 @@ class Source:
             await on_thread(self._host, self._threads, close)
 
 
+def _length(items: Any) -> int | None:
+    if type(items) not in _PLAIN and not isinstance(items, Collection):
+        return None
+    try:
+        return len(items)
+    except TypeError:  # a tqdm bar around a generator has a __len__ without an answer
+        return None
+
+
 def check_items(items: Any, what: str) -> None:
     """Refuse, before anything runs, what cannot be a source.
 
@@ -86,10 +95,11 @@ def check_items(items: Any, what: str) -> None:
             f"{what} is one {type(items).__name__}, which would run character by character; "
             f"put it into a list: [{items[:20]!r}]"
         )
-    if not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__"):
+    kind = isinstance(items, type)
+    if kind or (not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__")):
         raise TypeError(
             f"{what} must be something to iterate over (a list, a generator, an async generator), "
-            f"not {type(items).__name__}: {items!r}"[:300]
+            f"not {f'the class {items.__name__}' if kind else f'{type(items).__name__}: {items!r}'}"[:300]
         )
 
 

@@ -34,6 +34,7 @@ class Step:
         name: How people call it: the node's name, the function's.
         owner: Who asks for `cur_retry`: the node, or None.
         exec: Whether the call is an `exec`. A run of a flow is not: it takes no slot and is not counted.
+        key: The user's function from an item to its key in the journal; None: the content is the key.
         atomic: Whether the pool must not let others run where the call does not.
         adapt: Applied to what a thread returned, on the host's side: amap awaits an awaitable there.
     """
@@ -48,6 +49,7 @@ class Step:
     total_timeout: float | None = None
     owner: object = None
     exec: bool = True
+    key: Callable[[Any], Any] | None = None
     atomic: bool = False
     adapt: Callable[[Any], Awaitable[Any]] | None = None
 

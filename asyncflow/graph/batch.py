@@ -10,11 +10,12 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any
 
 from asyncflow.engine.context import Run
-from asyncflow.engine.items import OnError, Pool, collect
+from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step
-from asyncflow.graph.node import AsyncNode, Node, label
+from asyncflow.graph.node import AsyncNode, Node, label, plain, refuse_waiting_source
 from asyncflow.outcome import Ok
 
 
@@ -49,10 +50,9 @@ class BatchNode(Node):
                 f"{label(self)}: prep returned {type(items).__name__}, which cannot be iterated over: a "
                 "batch node's prep returns its items (a list, a generator), or None for none"
             )
+        refuse_waiting_source(self, items, run)
         policy, step = self._check(), self._described(run)
-        if run.tell is not None:
-            run = run.at(step.name)
-        receive = self._receiver()
+        receive = self._receiver(run)
         if receive is None:
             return await collect(step, items, run, concurrency=self.concurrency, on_error=policy)
         stream = self._stream(step, items, run, policy)
@@ -60,14 +60,25 @@ class BatchNode(Node):
             async for outcome in stream:
                 result = receive(shared, outcome.item, outcome.value if isinstance(outcome, Ok) else outcome)
                 if inspect.isawaitable(result):
-                    await result
+                    await (plain(self, result) if run.host.blocking else result)
         finally:
             await stream.aclose()
         return None
 
-    def _receiver(self) -> Callable[[Any, Any, Any], Any] | None:
-        """What takes the results one by one, if the node defines it."""
-        return getattr(self, "post_item_async", None) or getattr(self, "post_item", None)
+    def _receiver(self, run: Run) -> Callable[[Any, Any, Any], Any] | None:
+        """What takes the results one by one, if the node defines it: the form in the most derived class."""
+        # Looked up where definitions are: a __getattr__ of the user's own does not define anything.
+        for home in (self.__dict__, *(kind.__dict__ for kind in type(self).__mro__)):
+            if home.get("post_item_async") is not None:
+                if run.host.blocking:
+                    raise TypeError(
+                        f"{label(self)}: post_item_async cannot be awaited in a synchronous node; "
+                        "write post_item, or use AsyncBatchNode"
+                    )
+                return self.post_item_async  # type: ignore[attr-defined, no-any-return]
+            if home.get("post_item") is not None:
+                return self.post_item  # type: ignore[attr-defined, no-any-return]
+        return None
 
     def _stream(self, step: Step, items: Any, run: Run, policy: OnError) -> Stream[Any]:
         def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from asyncflow.errors import MissingStartError
 from asyncflow.graph.flow import Flow
 from asyncflow.graph.node import AsyncNode, BaseNode, label
-from asyncflow.graph.outline import ids, reachable
+from asyncflow.graph.outline import refuse_other_than_flow
+from asyncflow.graph.reach import ids, reachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,8 @@ class Problem:
     """One finding.
 
     Attributes:
-        kind: "missing start", "unreachable node", "unhandled action", "action never returned",
-            "node in two flows", "flow inside itself", or "async node in a synchronous flow".
+        kind: "missing start", "bad start", "unreachable node", "unhandled action", "action never returned",
+            "node in two flows", "flow inside itself" or "async node in a synchronous flow".
         where: The node, behind the names of the flows around it.
         text: What it means and what to do.
     """
@@ -35,10 +36,13 @@ class Problem:
 def check(flow: Flow) -> list[Problem]:
     """Look at a flow, and at the flows inside it, without running anything.
 
-    Finds flows without a start; nodes that lead into the flow but cannot be reached from its start; actions
-    that a `post` returns as a literal string and that no successor handles, where the node has successors;
-    successors whose action its `post` never returns; one node object in two flows, whose successors it then
-    shares; a flow inside itself; asynchronous nodes in a synchronous flow.
+    Finds flows without a start, or with one that is no node; nodes that lead into the flow but cannot be
+    reached from its start; actions that a `post` returns as a literal string and that no successor handles,
+    where the node has successors; successors whose action its `post` never returns; one node object in two
+    flows, whose successors it then shares; a flow inside itself; asynchronous nodes in a synchronous flow.
+
+    Raises:
+        TypeError: If it is given something other than a flow.
 
     Returns:
         The findings; an empty list means that nothing was found, not that nothing is wrong: actions that
@@ -54,6 +58,7 @@ def check(flow: Flow) -> list[Problem]:
         >>> [problem.kind for problem in check(Flow(start=ask))]
         ['unhandled action', 'action never returned']
     """
+    refuse_other_than_flow(flow)
     problems: list[Problem] = []
     _look(flow, (), problems, {})
     return problems
@@ -68,6 +73,9 @@ def _look(
         return
     try:
         nodes = reachable(flow)
+    except TypeError as exc:
+        problems.append(Problem("bad start", path, str(exc)))
+        return
     except MissingStartError:
         problems.append(Problem("missing start", path, "make it with start=node, or call flow.start(node)"))
         return
@@ -194,8 +202,18 @@ def _leaves(statement: ast.stmt) -> bool:
         return bool(statement.orelse) and _leaves(statement.body[-1]) and _leaves(statement.orelse[-1])
     if isinstance(statement, (ast.With, ast.AsyncWith)):
         return _leaves(statement.body[-1])
+    if isinstance(statement, ast.While):
+        endless = isinstance(statement.test, ast.Constant) and bool(statement.test.value)
+        return endless and not any(isinstance(node, ast.Break) for node in ast.walk(statement))
     if isinstance(statement, ast.Match):
-        return False
-    if isinstance(statement, ast.Try):
-        return _leaves(statement.body[-1]) and all(_leaves(h.body[-1]) for h in statement.handlers)
+        last = statement.cases[-1]
+        complete = (
+            last.guard is None and isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None
+        )
+        return complete and all(_leaves(case.body[-1]) for case in statement.cases)
+    if isinstance(statement, (ast.Try, ast.TryStar)):
+        if statement.finalbody and _leaves(statement.finalbody[-1]):
+            return True
+        body = statement.orelse or statement.body
+        return _leaves(body[-1]) and all(_leaves(handler.body[-1]) for handler in statement.handlers)
     return False

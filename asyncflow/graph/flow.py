@@ -14,10 +14,21 @@ from typing import Any
 from asyncflow.engine.checks import check_concurrency, refuse
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import describe
-from asyncflow.engine.items import OnError, collect
+from asyncflow.engine.items import collect
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
-from asyncflow.errors import ActionError, MissingStartError, StepLimitError
-from asyncflow.graph.node import AsyncNode, BaseNode, label, outside, plain, set_given, step_copy
+from asyncflow.errors import ActionError, StepLimitError
+from asyncflow.graph.node import (
+    AsyncNode,
+    BaseNode,
+    label,
+    outside,
+    plain,
+    refuse_waiting_source,
+    set_given,
+    step_copy,
+)
+from asyncflow.graph.reach import check_start, ids, reachable
 from asyncflow.graph.view import SharedView
 
 
@@ -72,10 +83,12 @@ class Flow(BaseNode):
         total_timeout: Any = None,
     ) -> None:
         super().__init__()
-        for setting, value in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
+        kind = type(self)
+        for setting, given in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
+            value = getattr(kind, setting, None) if given is None else given
             if value is not None:
                 raise TypeError(
-                    f"{type(self).__name__}({setting}={value!r}): {setting} belongs to nodes, whose exec it "
+                    f"{kind.__name__}({setting}={value!r}): {setting} belongs to nodes, whose exec it "
                     "bounds; give it to the nodes of this flow"
                 )
         self.start_node = start
@@ -146,18 +159,9 @@ class Flow(BaseNode):
 
     async def _walk(self, shared: Any, params: dict[str, Any], run: Run) -> Any:
         """One run over the nodes. Returns the last action."""
-        node = self.start_node
-        if node is None:
-            raise MissingStartError(
-                f"{label(self)} has no start node; make it with {type(self).__name__}(start=node) or call "
-                "flow.start(node)"
-            )
-        if not isinstance(node, BaseNode):
-            raise TypeError(
-                f"{label(self)}: the start is {describe(node)} ({type(node).__name__}), not a node or flow"
-                + ("; make an instance of it" if isinstance(node, type) else "")
-            )
+        node = check_start(self)
         counts, limit, steps = run.counts, self.max_steps, 0
+        places = None if run.tell is None and run.journal is None else _Places(self)
         while True:
             steps += 1
             if limit is not None and steps > limit:
@@ -168,20 +172,18 @@ class Flow(BaseNode):
             counts.steps += 1
             step = step_copy(node)
             step.set_params(params)
-            action = await step._step(shared, run)
+            inside = run if places is None else places.enter(node, run)
+            action = await step._step(shared, inside)
+            for place in inside.places if run.journal is not None else ():
+                place.acted(action)
             following = self.get_next_node(step, action)
             if following is None:
                 return action
             node = following
 
-    def _inside(self, run: Run) -> Run:
-        if run.tell is not None:
-            run = run.at(label(self))
-        return run.offloaded() if self.offload else run
-
     async def _step(self, shared: Any, run: Run) -> Any:
         prep_res = plain(self, self.prep(shared))
-        action = await self._exec(shared, prep_res, self._inside(run))
+        action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
         return plain(self, self.post(shared, self._prepared(prep_res), action))
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
@@ -197,6 +199,18 @@ class Flow(BaseNode):
         from asyncflow.graph.draw import to_mermaid  # draw is built on flows
 
         return to_mermaid(self)
+
+
+class _Places:
+    """What one run of a flow calls its nodes, and how often it has come by each."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._names = ids(reachable(flow))
+        self._visits: dict[int, int] = {}
+
+    def enter(self, node: BaseNode, run: Run) -> Run:
+        visit = self._visits[id(node)] = self._visits.get(id(node), -1) + 1
+        return run.inside(self._names.get(id(node)) or label(node), visit)
 
 
 class BatchFlow(Flow):
@@ -236,11 +250,18 @@ class BatchFlow(Flow):
                 f"{where}: prep returned {describe(sets)} ({type(sets).__name__}): a batch flow's prep "
                 "returns a list of parameter dicts, one for each run"
             )
+        refuse_waiting_source(self, sets, run)
         if self.isolate and not isinstance(shared, Mapping):
             raise TypeError(
                 f"{where}: isolate=True gives each run a view of shared, which has to be a dict then, not "
                 f"{type(shared).__name__}"
             )
+
+        place = (
+            None
+            if run.journal is None
+            else run.journal.place(run.trail, run.visit, run.host, key=None, result_type=None)
+        )
 
         async def one_run(given: Any) -> Any:
             if not isinstance(given, Mapping):
@@ -249,7 +270,8 @@ class BatchFlow(Flow):
                     'sets: each is a dict, such as {"file": "a.csv"}'
                 )
             seen = SharedView(shared) if self.isolate else shared
-            action = await self._walk(seen, {**self.params, **given}, run)
+            inside = run if place is None else run.branch(place.key_of(given).hex())
+            action = await self._walk(seen, {**self.params, **given}, inside)
             return seen if self.isolate else action
 
         step = Step(call=one_run, name=where, exec=False, atomic=not isinstance(self, AsyncNode))
@@ -277,7 +299,7 @@ class AsyncFlow(Flow, AsyncNode):
     async def _step(self, shared: Any, run: Run) -> Any:
         self._refuse_blocking(run)
         prep_res = await self._call_prep(shared)
-        action = await self._exec(shared, prep_res, self._inside(run))
+        action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
         return await self._call_post(shared, self._prepared(prep_res), action)
 
     _exec = Flow._exec

@@ -11,20 +11,20 @@ import copy
 import sys
 import warnings
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import CoroutineType
 from typing import Any, ClassVar
-from weakref import WeakSet
+from weakref import ref
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
 from asyncflow.engine.checks import check_concurrency, check_retry, check_seconds, refuse
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.driver import BlockingHost, drive
-from asyncflow.engine.failure import cancelled_error, explain
-from asyncflow.engine.items import RAISE, OnError
+from asyncflow.engine.failure import add_note, cancelled_error, explain
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.step import ONCE, Mode, Step
-from asyncflow.engine.tasks import running_host
 from asyncflow.events import LoopHeld
 from asyncflow.policy.retry import Retry
 from asyncflow.waiting import current
@@ -35,6 +35,8 @@ HELD_TOO_LONG = 0.25
 
 class BaseNode:
     """What nodes and flows have in common: parameters, and where each action leads.
+
+    On its own it is prep, exec and post without attempts, on the calling thread.
 
     Attributes:
         params: What an enclosing batch flow gives this run, merged from the outermost to the innermost.
@@ -56,6 +58,8 @@ class BaseNode:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith("asyncflow."):
+            _refuse_taken_names(cls)
         own = ("__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__")
         cls._plain_copy = not any(
             name in kind.__dict__ for kind in cls.__mro__ if kind is not object for name in own
@@ -77,13 +81,16 @@ class BaseNode:
         if action in self.successors:
             warnings.warn(f"Overwriting successor for action '{action}'", stacklevel=outside())
         self.successors[action] = node
-        node.__dict__.setdefault("_before", WeakSet()).add(self)
+        node.__dict__.setdefault("_led_here_by", _Sources()).add(self)
         return node
 
     def predecessors(self) -> list[BaseNode]:
-        """Nodes from which something leads here, whether or not they are part of a flow."""
-        before = [node for node in self.__dict__.get("_before", ()) if self in node.successors.values()]
-        return sorted(before, key=label)
+        """Nodes from which something leads here, whether or not they are part of a flow.
+
+        Pickled and deeply copied nodes have forgotten them.
+        """
+        sources = self.__dict__.get("_led_here_by", _Sources()).alive()
+        return [node for node in sources if any(self is target for target in node.successors.values())]
 
     def __rshift__(self, other: BaseNode) -> BaseNode:
         return self.next(other)
@@ -123,11 +130,34 @@ class BaseNode:
 
     async def _step(self, shared: Any, run: Run) -> Any:
         """prep, exec, post, in the run; returns the action."""
-        raise NotImplementedError
+        prep_res = plain(self, self.prep(shared))
+        exec_res = plain(self, self.exec(prep_res))
+        return plain(self, self.post(shared, prep_res, exec_res))
 
     def __repr__(self) -> str:
         actions = ", ".join(f"{action!r} -> {label(node)}" for action, node in self.successors.items())
         return f"<{label(self)}{': ' + actions if actions else ''}>"
+
+
+class _Sources:
+    """Weak references to nodes, by identity: a node may be unhashable, as a dataclass is.
+
+    Copies and pickles of it are empty: what is copied along with a node is what it leads to.
+    """
+
+    def __init__(self) -> None:
+        self._refs: list[ref[BaseNode]] = []
+
+    def add(self, node: BaseNode) -> None:
+        sources = self.alive()
+        if not any(node is other for other in sources):
+            self._refs = [ref(source) for source in (*sources, node)]
+
+    def alive(self) -> list[BaseNode]:
+        return [node for reference in self._refs if (node := reference()) is not None]
+
+    def __reduce__(self) -> tuple[type[_Sources], tuple[()]]:
+        return _Sources, ()
 
 
 class Transition:
@@ -161,7 +191,7 @@ class Node(BaseNode):
         name: What errors, events and drawings call it; the class's name by default.
         version: For runs that are stored: a new version means that old results no longer hold.
 
-    Each keyword may be a class attribute as well.
+    The settings that are keywords only may be class attributes as well.
 
     Example:
         >>> class Greet(Node):
@@ -177,6 +207,7 @@ class Node(BaseNode):
         'Hello, Ada'
     """
 
+    _cur_retry = 0
     #: The settings that were found right, and the error policy among them.
     _checked: tuple[Any, OnError] = (None, RAISE)
 
@@ -233,7 +264,11 @@ class Node(BaseNode):
             self.on_error,
         )
         if settings != self._checked[0]:
-            self._checked = (settings, self._check_anew())
+            try:
+                self._checked = (settings, self._check_anew())
+            except (TypeError, ValueError) as exc:
+                add_note(exc, f"asyncflow: a setting of {label(self)}")
+                raise
         return self._checked[1]
 
     def _check_anew(self) -> OnError:
@@ -261,9 +296,18 @@ class Node(BaseNode):
 
     @property
     def cur_retry(self) -> int:
-        """Inside `exec` and `exec_fallback`: which attempt is running, from 0. It belongs to the item."""
+        """Inside `exec` and `exec_fallback`: which attempt is running, from 0. It belongs to the item.
+
+        Elsewhere it is 0, or what was assigned: programs for PocketFlow assign it in `__init__` and in tests.
+        """
         waiter: Any = current.get()
-        return waiter.attempt - 1 if getattr(waiter, "owner", None) is self else 0
+        if getattr(waiter, "owner", None) is self:
+            return int(waiter.attempt) - 1
+        return self._cur_retry
+
+    @cur_retry.setter
+    def cur_retry(self, value: int) -> None:
+        self._cur_retry = value
 
     def _rule(self) -> Retry:
         if self.retry is not None:
@@ -275,12 +319,25 @@ class Node(BaseNode):
 
     def _threaded(self, run: Run) -> bool:
         """Whether a plain exec of this node runs on threads here."""
-        return self.offload or run.offload or self.concurrency > 1 or self._timed()
+        if self.concurrency != 1:
+            self._check()  # it may have been set since, to what cannot be compared
+            if self.concurrency > 1:
+                return True
+        return self.offload or run.offload or self._timed()
 
     def _described(self, run: Run) -> Step:
         """What the engine is to do with each item."""
         mode = Mode.THREAD if self._threaded(run) else Mode.INLINE
-        return self._build_step(self.exec, mode, self.exec_fallback, mode)
+        # The default only raises. On threads it would queue behind the very job that a timeout gave up.
+        own = type(self).exec_fallback is not Node.exec_fallback or "exec_fallback" in self.__dict__
+        return self._build_step(self.exec, mode, self._fall_back if own else None, mode)
+
+    def _fall_back(self, prep_res: Any, exc: Exception) -> Any:
+        """`exec_fallback`, with `exc` as the exception in hand: `traceback.format_exc()` there shows it."""
+        try:
+            raise exc
+        except Exception:
+            return self.exec_fallback(prep_res, exc)
 
     def _build_step(
         self,
@@ -289,6 +346,7 @@ class Node(BaseNode):
         fallback: Callable[[Any, Exception], Any] | None,
         fallback_mode: Mode,
     ) -> Step:
+        key = getattr(self, "key", None)
         return Step(
             call=call,
             name=label(self),
@@ -299,6 +357,7 @@ class Node(BaseNode):
             timeout=check_seconds(self.timeout, "timeout"),
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
+            key=key if callable(key) else None,
         )
 
     async def _step(self, shared: Any, run: Run) -> Any:
@@ -309,7 +368,7 @@ class Node(BaseNode):
             return plain(self, self.post(shared, prep_res, exec_res))
         began = host.now()
         prep_res = plain(self, self.prep(shared))
-        exec_res = await self._exec_in_place(shared, prep_res, run)
+        exec_res = self._exec_in_place(shared, prep_res, run)
         action = plain(self, self.post(shared, prep_res, exec_res))
         if (held := host.now() - began) > run.counts.loop_lag:
             self._loop_held(held, run)
@@ -318,9 +377,12 @@ class Node(BaseNode):
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives: one item through `exec`."""
         if not self._bare(run) or self._threaded(run):
-            return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
+            keep = self._check().keep
+            return await run_one(self._described(run), prep_res, run, keep=keep)
         # What most steps are: nothing to guard. The meaning of `run_one`, without a slot that nobody asks.
         run.counts.started += 1
+        if self._cur_retry:
+            self._cur_retry = 0
         try:
             try:
                 exec_res = self.exec(prep_res)
@@ -332,6 +394,9 @@ class Node(BaseNode):
             run.counts.failed += 1
             explain(exc, label(self), 1)
             raise
+        except BaseException:
+            run.counts.cancelled += 1
+            raise
         run.counts.succeeded += 1
         return exec_res
 
@@ -340,39 +405,36 @@ class Node(BaseNode):
         return (
             run.cap is None
             and run.tell is None
+            and run.journal is None
             and self.max_retries == 1
             and self.retry is None
             and self.on_error == "raise"
             and self.limits is None
         )
 
-    async def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
+    def _exec_in_place(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """A plain exec on the event loop's thread: nothing else runs until it is done.
 
-        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included;
-        only a slot under the run's cap is waited for, before it starts.
+        PocketFlow's programs count on that. So it is driven as in a synchronous flow, retry waits included,
+        and takes no slot under the run's cap: while it runs, no other exec does, and waiting for a slot
+        would tear its prep, exec and post apart.
         """
         host = BlockingHost()
-        inside = run.on(host)
-        if run.cap is None:
-            return drive(host, self._exec(shared, prep_res, inside))
-        await run.cap.acquire()
-        try:
-            return drive(host, self._exec(shared, prep_res, inside))
-        finally:
-            run.cap.release()
+        return drive(host, self._exec(shared, prep_res, run.on(host)))
 
     def _loop_held(self, held: float, run: Run) -> None:
         run.counts.loop_lag = held
         if held <= HELD_TOO_LONG:
             return
         if run.tell is not None:
-            run.tell(LoopHeld((*run.path, label(self)), run.host.now(), held))
-        warnings.warn(
+            run.tell(LoopHeld(run.path, run.host.now(), held))
+        code = getattr(self.exec, "__code__", None)  # the user's line is there: the loop called us
+        warnings.warn_explicit(
             f"{label(self)} is a plain node in an async flow and has held the event loop for {held:.2f} "
             "seconds, during which nothing else ran; offload=True runs its exec on a worker thread",
             RuntimeWarning,
-            stacklevel=outside(),
+            code.co_filename if code is not None else __file__,
+            code.co_firstlineno if code is not None else 1,
         )
 
 
@@ -422,7 +484,7 @@ class AsyncNode(Node):
         self._alone("AsyncFlow")
         host = running_host()
         async with opened(host, label(self)) as run:
-            return await self._step(shared, run)
+            return await self._step(shared, run.inside(label(self)))
 
     def run(self, shared: Any) -> Any:
         raise RuntimeError(
@@ -455,7 +517,8 @@ class AsyncNode(Node):
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         if not self._bare(run) or self._timed() or not self._plain.isdisjoint(("exec", "exec_fallback")):
-            return await run_one(self._described(run), prep_res, run, keep=self._check().keep)
+            keep = self._check().keep
+            return await run_one(self._described(run), prep_res, run, keep=keep)
         run.counts.started += 1
         try:
             try:
@@ -470,19 +533,51 @@ class AsyncNode(Node):
             run.counts.failed += 1
             explain(exc, label(self), 1)
             raise
+        except BaseException:
+            run.counts.cancelled += 1
+            raise
         run.counts.succeeded += 1
         return exec_res
+
+    async def _fall_back_async(self, prep_res: Any, exc: Exception) -> Any:
+        """As `_fall_back`."""
+        try:
+            raise exc
+        except Exception:
+            return await self.exec_fallback_async(prep_res, exc)
 
     def _described(self, run: Run) -> Step:
         on_loop = "exec" not in self._plain
         fallback: Callable[..., Any] | None = None
         mode = Mode.AWAIT if on_loop else Mode.THREAD
         if "exec_fallback" in self._plain:
-            fallback, fallback_mode = self.exec_fallback, Mode.INLINE if on_loop else Mode.THREAD
+            fallback, fallback_mode = self._fall_back, Mode.INLINE if on_loop else Mode.THREAD
         else:
-            fallback, fallback_mode = self.exec_fallback_async, Mode.AWAIT
+            fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
         call = self.exec_async if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
+
+
+def _refuse_taken_names(cls: type[BaseNode]) -> None:
+    """Refuse a class that would replace what the engine calls by chance or by knowledge of PocketFlow."""
+    taken = {
+        name
+        for kind in cls.__mro__
+        if kind.__module__.startswith("asyncflow.graph.")
+        for name in kind.__dict__
+        if name.startswith("_") and not name.startswith("__")
+    }
+    for name in cls.__dict__:
+        if name in taken:
+            raise TypeError(
+                f"{cls.__name__} defines {name}, which asyncflow uses itself; call it something else"
+            )
+        if name in ("_run", "_run_async", "_orch", "_orch_async"):
+            warnings.warn(
+                f"{cls.__name__} defines {name}, which PocketFlow calls and asyncflow does not: it does not "
+                "change how the node runs",
+                stacklevel=outside(),
+            )
 
 
 def _written_plainly(cls: type, part: str) -> bool:
@@ -514,6 +609,16 @@ def plain(node: BaseNode, value: Any) -> Any:
     if type(value) is CoroutineType:
         refuse_coroutine(value, label(node))
     return value
+
+
+def refuse_waiting_source(node: BaseNode, items: Any, run: Run) -> None:
+    """Refuse an async iterable where nothing can be awaited: it would wait for ever."""
+    if run.host.blocking and isinstance(items, AsyncIterable) and not isinstance(items, Iterable):
+        raise TypeError(
+            f"{label(node)}: prep returned {type(items).__name__}, which has to be awaited, and a "
+            "synchronous node runs without an event loop; use the async class of the same kind, or a plain "
+            "generator"
+        )
 
 
 def step_copy(node: BaseNode) -> BaseNode:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asyncflow.errors import MissingStartError
 from asyncflow.graph.batch import BatchNode
 from asyncflow.graph.flow import BatchFlow, Flow
-from asyncflow.graph.node import AsyncNode, BaseNode, label
+from asyncflow.graph.node import AsyncNode, label
+from asyncflow.graph.reach import ids, reachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +59,18 @@ def outline(flow: Flow) -> FlowOutline:
 
     Raises:
         MissingStartError: If it, or a flow inside it, has no start node.
+        TypeError: If what it starts with is no node, or it is no flow.
         ValueError: If a flow contains itself.
     """
+    refuse_other_than_flow(flow)
     return _outline(flow, ())
 
 
-def reachable(flow: Flow) -> list[BaseNode]:
-    """The nodes of a flow itself, in the order in which they are reached, breadth first."""
-    if flow.start_node is None:
-        raise MissingStartError(f"{label(flow)} has no start node")
-    found: dict[int, BaseNode] = {id(flow.start_node): flow.start_node}
-    todo = [flow.start_node]
-    for node in todo:
-        for following in node.successors.values():
-            if id(following) not in found:
-                found[id(following)] = following
-                todo.append(following)
-    return todo
-
-
-def ids(nodes: list[BaseNode]) -> dict[int, str]:
-    """A name for each node, made unique within the list."""
-    names: dict[int, str] = {}
-    seen: dict[str, int] = {}
-    for node in nodes:
-        name = label(node)
-        seen[name] = seen.get(name, 0) + 1
-        names[id(node)] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    return names
+def refuse_other_than_flow(flow: object) -> None:
+    """Say what a flow is to who gives something else."""
+    if not isinstance(flow, Flow):
+        hint = "make an instance of it" if isinstance(flow, type) else "put a node into one: Flow(start=node)"
+        raise TypeError(f"{flow!r} is not a flow; {hint}")
 
 
 def _outline(flow: Flow, around: tuple[Flow, ...]) -> FlowOutline:

@@ -9,7 +9,10 @@ from asyncflow.http.client import HTTPClient, HTTPStatistics
 from asyncflow.http.endpoint import Endpoint, UnusableAnswerError
 from asyncflow.http.hints import Quota, RateLimits
 from asyncflow.http.lane import Lane, LaneStatistics, OpenLane, SlotLane, Ticket
+from asyncflow.http.local import LocalTransport
 from asyncflow.http.slots import SlotTransport
+from asyncflow.http.sse import Event
+from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import AiohttpTransport
 from asyncflow.http.wire import HTTPXClient
@@ -18,16 +21,19 @@ __all__ = [
     "AiohttpTransport",
     "Call",
     "Endpoint",
+    "Event",
     "HTTPClient",
     "HTTPStatistics",
     "HTTPXClient",
     "Lane",
     "LaneStatistics",
+    "LocalTransport",
     "OpenLane",
     "Quota",
     "RateLimits",
     "SlotLane",
     "SlotTransport",
+    "Stream",
     "Ticket",
     "Timeouts",
     "UnusableAnswerError",

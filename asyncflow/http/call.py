@@ -18,6 +18,7 @@ class Call:
     Attributes:
         method, url, headers, content, timeouts: What goes over the wire, and how long it may take.
         repeatable: Whether the server may see it twice.
+        keep_method: Whether a redirect that would turn it into a GET is an error.
         accept: Statuses that are no failure, besides the 2xx.
         tokens: What it is expected to use, for the lane.
         used: Takes the result, gives what it really used.
@@ -29,6 +30,7 @@ class Call:
     content: bytes | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     repeatable: bool = False
+    keep_method: bool = False
     accept: Container[int] = ()
     tokens: int = 0
     used: Callable[[Any], int] | None = None

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, TypeVar
 
 import anyio
 import httpx
 
-from asyncflow import errors
+from asyncflow import clock, errors
 from asyncflow.http import failures, redirects
 from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
 from asyncflow.http.body import encode_json
 from asyncflow.http.call import Call
 from asyncflow.http.endpoint import Endpoint
 from asyncflow.http.lane import Lane, OpenLane
+from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import Whole
 from asyncflow.http.wire import Wire
@@ -97,8 +100,11 @@ class HTTPClient:
         trust_env: bool = True,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._headers = httpx.Headers({"accept": "*/*", "accept-encoding": "gzip, deflate"})
+        self._headers = httpx.Headers(
+            {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "asyncflow"}
+        )
         self._headers.update(headers)
+        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
         self.timeouts = Timeouts.of(timeout)
         self._retry = retry
         self._lane = lane if lane is not None else OpenLane()
@@ -147,8 +153,9 @@ class HTTPClient:
         body, kind = _body(json, data, content)
         if kind is not None:
             all_headers["content-type"] = kind
-        all_headers.update(headers)
-        target = httpx.URL(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
+        if headers:
+            all_headers.update(headers)
+        target = _url(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
         if params is not None:
             target = target.copy_merge_params(params)
         if idempotent is None:
@@ -158,33 +165,23 @@ class HTTPClient:
             Call(method, target, all_headers, body, timeouts, idempotent, accept=accept), _as_it_is
         )
 
-    async def call(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
-        """Make a call, attempt after attempt, until `read` has made something of an answer.
+    def call(self, call: Call, read: Callable[[httpx.Response], T]) -> Coroutine[Any, Any, T]:
+        """Make a call, attempt after attempt, until `read` has made something of an answer. To be awaited.
 
         Args:
             call: What to send.
             read: Takes a good answer and returns the result; what it raises ends the attempt.
         """
-        tally = Tally()
-        self._running += 1
-        try:
-            while True:
-                try:
-                    return await self._attempt(call, read)
-                except Exception as error:
-                    tally.count(error)
-                    wait = wait_before_next(error, tally, self._retry, call.repeatable)
-                    if wait is None:
-                        self._failed += 1
-                        if isinstance(error, errors.HTTPError):
-                            error.attempts = tally.attempts
-                            error.exhausted = self._retry is not None
-                        raise
-                async with waiting("retry"):
-                    await anyio.sleep(wait)
-        finally:
-            self._running -= 1
-            self._calls += 1
+        return self._repeat(call.repeatable, lambda: self._attempt(call, read))
+
+    async def open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
+        """Open an answer that is read while it comes; whoever has it closes it.
+
+        Args:
+            call: What to send.
+            begin: Reads the stream's beginning; what it raises ends the attempt, and may be repeated.
+        """
+        return await self._repeat(call.repeatable, lambda: self._open(call, begin))
 
     def endpoint(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
         """An address that takes and gives JSON, prepared for many calls.
@@ -218,39 +215,87 @@ class HTTPClient:
         base = failures.plain_url(httpx.URL(self._base)) if self._base else ""
         return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
 
+    async def _repeat(self, repeatable: bool, attempt: Callable[[], Awaitable[T]]) -> T:
+        tally = Tally()
+        self._running += 1
+        try:
+            while True:
+                try:
+                    return await attempt()
+                except Exception as error:
+                    tally.count(error)
+                    wait = wait_before_next(error, tally, self._retry, repeatable)
+                    if wait is None:
+                        self._failed += 1
+                        if isinstance(error, errors.HTTPError):
+                            error.attempts = tally.attempts
+                            error.exhausted = self._retry is not None
+                        raise
+                async with waiting("retry"):
+                    await clock.sleep(wait)
+        finally:
+            self._running -= 1
+            self._calls += 1
+
     async def _attempt(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
+        """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
+        timeouts = call.timeouts
+        whole = Whole(self._max_body_size_bytes, timeouts.total if timeouts.total != math.inf else None)
+        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
         async with self._lane.attempt(call.tokens) as ticket:
-            response = await self._exchange(call)
+            redirected = 0
+            while True:
+                self._attempts += 1
+                response = await self._wire.send(request, timeouts)
+                status = response.status_code
+                if status not in redirects.STATUSES or status in call.accept:
+                    break
+                redirected += 1
+                if redirected > self._max_redirects:
+                    raise redirects.refused(request, response, f"it is number {redirected} in a row")
+                method, url, headers, content = redirects.following(request, response)
+                if call.keep_method and method != call.method:
+                    where = failures.plain_url(url)
+                    raise redirects.refused(request, response, f"the right address is probably {where}")
+                request = self._wire.request(method, url, headers, content, timeouts, whole)
             ticket.answered(response.headers)
-            if response.status_code not in call.accept:
+            if status >= 300 and status not in call.accept:
                 error = failures.from_status(response)
                 if error is not None:
-                    self._refused += response.status_code == 429
+                    self._refused += status == 429
                     raise error
             result = read(response)
             if call.used is not None:
                 ticket.used(call.used(result))
             return result
 
-    async def _exchange(self, call: Call) -> httpx.Response:
-        """One request, and the redirects it leads through."""
+    async def _open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
         timeouts = call.timeouts
-        total = timeouts.total if timeouts.total != math.inf else None
-        whole = Whole(self._max_body_size_bytes, total)
-        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
-        for _ in range(self._max_redirects + 1):
+        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, None)
+        async with AsyncExitStack() as leave:
+            ticket = await leave.enter_async_context(self._lane.attempt(call.tokens))
             self._attempts += 1
+            deadline = anyio.current_time() + timeouts.total
             response = await self._wire.send(request, timeouts)
-            if response.status_code not in redirects.STATUSES or response.status_code in call.accept:
-                return response
-            method, url, headers, content = redirects.following(request, response)
-            request = self._wire.request(method, url, headers, content, timeouts, whole)
-        raise redirects.refused(request, response, f"it is number {self._max_redirects + 1} in a row")
+            leave.push_async_callback(response.aclose)
+            ticket.answered(response.headers)
+            if response.status_code >= 300:
+                error = await self._wire.refusal(response, self._max_body_size_bytes)
+                self._refused += error.status == 429
+                raise error
+            stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
+            result = await begin(stream)
+            stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
+            return stream, result
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:
-    response.read()
     return response
+
+
+@lru_cache(512)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)  # which takes longer than most of what follows
 
 
 def _body(

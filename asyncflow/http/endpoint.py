@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -10,6 +10,7 @@ import httpx
 from asyncflow.http import failures, hints
 from asyncflow.http.body import encode_json
 from asyncflow.http.call import Call
+from asyncflow.http.stream import Stream
 
 if TYPE_CHECKING:
     from asyncflow.http.client import HTTPClient  # which makes endpoints, so it is above
@@ -38,15 +39,15 @@ class Endpoint:
         """The address without credentials."""
         return failures.plain_url(self._url)
 
-    async def send(
+    def send(
         self,
         body: Any,
         *,
         headers: Mapping[str, str] | None = None,
         read: Callable[[Any, str | None], T],
         used: Callable[[T], int] | None = None,
-    ) -> T:
-        """One call, repeated as the client's rules say; it may arrive twice.
+    ) -> Coroutine[Any, Any, T]:
+        """One call, repeated as the client's rules say; it may arrive twice. To be awaited.
 
         Args:
             body: Sent as JSON.
@@ -58,11 +59,6 @@ class Endpoint:
         Raises:
             HTTPError: Of the class that says what happened.
         """
-        content = encode_json(body)
-        all_headers = self._headers
-        if headers:
-            all_headers = all_headers.copy()
-            all_headers.update(headers)
 
         def read_response(response: httpx.Response) -> T:
             answer = failures.json_of(response)
@@ -73,14 +69,40 @@ class Endpoint:
             except UnusableAnswerError as exc:
                 raise failures.bad_answer(response, str(exc)) from None
 
-        call = Call(
+        return self._client.call(self._call(body, headers, used), read_response)
+
+    def open(
+        self,
+        body: Any,
+        begin: Callable[[Stream], Awaitable[T]],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Coroutine[Any, Any, tuple[Stream, T]]:
+        """As `send`, for an answer that is read while it comes. To be awaited.
+
+        Args:
+            body, headers: As in `send`.
+            begin: Reads the stream's beginning. What it raises ends the attempt; later failures are not
+                repeated, because their answer has been given out in part.
+        """
+        headers = {"accept": "text/event-stream", **(headers or {})}
+        return self._client.open(self._call(body, headers, None), begin)
+
+    def _call(self, body: Any, headers: Mapping[str, str] | None, used: Callable[[T], int] | None) -> Call:
+        content = encode_json(body)
+        all_headers = self._headers
+        if headers:
+            all_headers = all_headers.copy()
+            for name, value in headers.items():
+                all_headers[name] = value
+        return Call(
             self._method,
             self._url,
             all_headers,
             content,
             self._client.timeouts,
             repeatable=True,
+            keep_method=True,
             tokens=len(content) // 4,
             used=used,
         )
-        return await self._client.call(call, read_response)

@@ -28,6 +28,8 @@ _NO_CREDIT = frozenset(
 _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
 _TOO_LONG_TEXT = re.compile(r"maximum context length|prompt is too long|context window|too many tokens", re.I)
 
+_NO_CREDIT_TEXT = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
+
 _ADVICE = {
     errors.AccessDeniedError: "check the key, its permissions and the account's credit",
     errors.RateLimitedError: "lower concurrency or the rate, or wait",
@@ -219,7 +221,7 @@ def _build(
 
 
 def _kind(status: int, code: str | None, said: str) -> type[errors.HTTPError]:
-    if status in _DENIED or code in _NO_CREDIT:
+    if status in _DENIED or code in _NO_CREDIT or (status in (400, 429) and _NO_CREDIT_TEXT.search(said)):
         return errors.AccessDeniedError
     if status == 413 or (status == 400 and (code in _TOO_LONG or _TOO_LONG_TEXT.search(said))):
         return errors.RequestTooLargeError

@@ -6,7 +6,7 @@ server that preparation costs as much as sending the request. These are httpx's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import httpx
 
@@ -39,7 +39,7 @@ class BytesRequest(httpx.Request):
 
 
 class BytesResponse(httpx.Response):
-    """A response whose body is at hand, decompressed. `content` needs no `read()` first."""
+    """A response that has been read and closed; its body is decompressed."""
 
     def __init__(
         self,
@@ -57,7 +57,24 @@ class BytesResponse(httpx.Response):
             extensions={"reason_phrase": reason},
         )
         self._bytes = content
+        self.is_closed = True
+        self.is_stream_consumed = True
 
     @property
     def content(self) -> bytes:
         return self._bytes
+
+    def read(self) -> bytes:
+        return self._bytes
+
+    async def aread(self) -> bytes:
+        return self._bytes
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        step = chunk_size or max(1, len(self._bytes))
+        for start in range(0, len(self._bytes), step):
+            yield self._bytes[start : start + step]
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        for piece in self.iter_bytes(chunk_size):
+            yield piece

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import anyio
 import httpx
 
+from asyncflow import errors
 from asyncflow.http import failures
 from asyncflow.http.body import read_whole
 from asyncflow.http.messages import BytesRequest
@@ -73,10 +74,10 @@ class Wire:
         """
         try:
             transport = self._route()
-            if isinstance(transport, AiohttpTransport):
+            if isinstance(transport, AiohttpTransport) and request.extensions.get(WHOLE) is not None:
                 return await transport.handle_async_request(request)  # keeps the total by itself
             whole: Whole | None = request.extensions.get(WHOLE)
-            if whole is None or not math.isfinite(timeouts.total):
+            if not math.isfinite(timeouts.total):
                 return await self._send(request, whole)
             with anyio.fail_after(timeouts.total):
                 return await self._send(request, whole)
@@ -84,6 +85,14 @@ class Wire:
             raise failures.from_httpx(exc, request) from exc
         except TimeoutError as exc:
             raise failures.from_httpx(httpx.TimeoutException("total"), request) from exc
+
+    async def refusal(self, response: httpx.Response, max_size_bytes: int) -> errors.HTTPError:
+        """The error that an open answer's status stands for, its body read first."""
+        try:
+            whole = await read_whole(response, max_size_bytes)
+        except httpx.HTTPError as exc:
+            return failures.from_httpx(exc, response.request)
+        return failures.from_status(whole) or failures.bad_answer(whole, "an answer that is none")
 
     async def _send(self, request: httpx.Request, whole: Whole | None) -> httpx.Response:
         if self._client is not None:

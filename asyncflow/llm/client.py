@@ -2,68 +2,66 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
+
+import anyio
 
 from asyncflow.errors import NotSupportedError
 from asyncflow.http import HTTPClient, HTTPXClient, Lane, SlotLane, Timeouts
 from asyncflow.http.client import RETRY
+from asyncflow.llm.anthropic import Anthropic
 from asyncflow.llm.ask import Ask, Prompt, messages_of
-from asyncflow.llm.completion import Completion, Usage
+from asyncflow.llm.asking import Asking
+from asyncflow.llm.cache import Cache
+from asyncflow.llm.completion import Completion
+from asyncflow.llm.embeddings import Embeddings, body_of, joined
+from asyncflow.llm.estimate import Estimate, estimate_of
+from asyncflow.llm.form import Form, Schema
 from asyncflow.llm.openai import OpenAI
+from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
+from asyncflow.llm.statistics import LLMStatistics
+from asyncflow.llm.stream import TextStream
 from asyncflow.policy.retry import Retry
 
-_PROVIDERS: dict[str, type[Provider]] = {"openai": OpenAI}
-
-
-@dataclass(frozen=True, slots=True)
-class LLMStatistics:
-    """What a client has done so far.
-
-    Attributes:
-        calls: Calls that have ended, well or not.
-        failed: Those that ended with an error.
-        running: Calls under way now.
-        attempts: Requests that went over the wire.
-        refused: Attempts answered with 429.
-        usage: Tokens of all answers together.
-    """
-
-    calls: int = 0
-    failed: int = 0
-    running: int = 0
-    attempts: int = 0
-    refused: int = 0
-    usage: Usage = field(default_factory=Usage)
+_PROVIDERS: dict[str, Callable[[], Provider]] = {"openai": OpenAI, "anthropic": Anthropic}
 
 
 class LLMClient:
-    """Asks one model, with retries, finite timeouts and usage, through a connection per call under way.
+    """Asks one model, with retries, finite timeouts, usage and cost.
 
     An async context manager. One client serves any number of concurrent calls of one event loop.
 
     Args:
         model: The model's name, as the provider writes it.
-        provider: `"openai"` for OpenAI and everything that speaks its chat protocol, by `base_url`.
-        base_url: As the provider's own SDK takes it: with `/v1` for OpenAI. Where it is None, the variable
-            `OPENAI_BASE_URL` is read, once, here; else the provider's own address counts.
-        api_key: Where it is None, the variable `OPENAI_API_KEY` is read, once, here. `""` sends no key, as
-            many local servers like it. The key appears in no error, `repr`, log or event.
+        provider: `"openai"` for OpenAI and everything that speaks its chat protocol, by `base_url`;
+            `"anthropic"` for the Messages protocol.
+        base_url: As the provider's own SDK takes it: with `/v1` for OpenAI, without for Anthropic. Where it
+            is None, the variable `OPENAI_BASE_URL` (`ANTHROPIC_BASE_URL`) is read, once, here; else the
+            provider's own address counts.
+        api_key: Where it is None, the variable `OPENAI_API_KEY` (`ANTHROPIC_API_KEY`) is read, once, here.
+            `""` sends no key, as many local servers like it. The key appears in no error, `repr` or log.
         concurrency: Calls on the wire at once; None leaves it to whoever calls (`amap`, a node).
         limits: A `Lane` that attempts wait in, instead of `concurrency`.
         timeout: `Timeouts`, or seconds for one attempt as a whole. None: the defaults, all finite.
         retry: What is repeated; None repeats nothing. A 429 has attempts of its own. The error of a call
             that was allowed to repeat has `exhausted` set, so a node does not multiply its attempts.
         http: An `httpx.AsyncClient` of your own to send through; it stays open.
+        cache: Where whole answers are looked for and kept. The key covers everything that is sent, so ten
+            samples of one prompt become one; give them an `extra={"seed": n}` to keep them apart.
+        coalesce: Whether identical requests in flight become one call.
+        price: Money per million tokens, for `Completion.cost` and `statistics().cost`.
 
     Raises:
-        ValueError: If there is neither a key nor a base URL, or the provider is unknown.
+        ValueError: If there is neither a key nor a base URL, the key cannot be one, or the provider is
+            unknown.
+        NotSupportedError: For `concurrency="auto"`, `requests_per_minute`, `tokens_per_minute` and
+            `max_cost`, which are not built yet.
 
     Example:
         >>> async def translate(texts):
@@ -79,11 +77,20 @@ class LLMClient:
         base_url: str | None = None,
         api_key: str | None = None,
         concurrency: int | str | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         limits: Lane | None = None,
         timeout: Timeouts | float | None = None,
         retry: Retry | None = RETRY,
         http: HTTPXClient | None = None,
+        cache: Cache | None = None,
+        coalesce: bool = False,
+        price: Price | None = None,
+        max_cost: float | None = None,
     ) -> None:
+        _refuse(
+            requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, max_cost=max_cost
+        )
         if provider not in _PROVIDERS:
             raise ValueError(f"provider={provider!r}: it is one of {', '.join(map(repr, _PROVIDERS))}")
         self._provider: Provider = _PROVIDERS[provider]()
@@ -97,20 +104,21 @@ class LLMClient:
                 f"{self._provider.key_variable}; for a server of your own pass base_url= (and api_key='')"
             )
         self._http = HTTPClient(timeout=timeout, retry=retry, lane=_lane(concurrency, limits), client=http)
-        self._complete = self._http.endpoint(
-            "POST",
-            self.base_url + self._provider.path(),
-            headers={"content-type": "application/json", **self._provider.headers((key or "").strip())},
-        )
-        self._usage = Usage()
-        self._name = f"asyncflow-{secrets.token_hex(16)}"
-        self._numbers = itertools.count(1)
+        headers = self._provider.headers(_checked_key(key))
+        self._complete = self._http.endpoint("POST", self.base_url + self._provider.path(), headers)
+        path = self._provider.embeddings_path
+        self._embed = self._http.endpoint("POST", self.base_url + path, headers) if path else None
+        self._asking = Asking(self._provider, self.base_url, self._complete, price, cache, coalesce)
+        self._price = price
+        self._forms: dict[Any, Form] = {}
 
     async def complete(
         self,
         prompt: Prompt,
         *,
         system: str | None = None,
+        schema: Schema | None = None,
+        reasks: int = 2,
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: str | Sequence[str] = (),
@@ -123,6 +131,9 @@ class LLMClient:
             prompt: Text, or messages such as `{"role": "user", "content": "…"}`. Content parts (images)
                 are passed through in the provider's own form.
             system: The system text.
+            schema: The form of the answer: a pydantic model class, or a JSON schema. The provider's own mode
+                for it is used, the answer is checked here, and `parsed` holds the value.
+            reasks: How often a model whose answer has the wrong form is shown what is wrong and asked again.
             max_tokens: The longest answer.
             temperature: The provider's own where it is None.
             stop: A text, or several, that end the answer.
@@ -132,25 +143,122 @@ class LLMClient:
         Raises:
             HTTPError: Of the class that says what happened: `RateLimitedError`, `ServerError`,
                 `AccessDeniedError`, `RequestTooLargeError`, `BadAnswerError`, …
+            ModelOutputError: If the answer had the wrong form every time.
 
         Can be cancelled anywhere; what is on the wire is cut off.
         """
-        ask = Ask(
-            self.model,
-            messages_of(prompt),
-            system,
-            max_tokens,
-            temperature,
-            (stop,) if isinstance(stop, str) else tuple(stop),
-            tuple(tools),
-            extra=extra,
+        form = None if schema is None else self._form(schema)
+        ask = self._asked(prompt, system, max_tokens, temperature, stop, tools, extra, form)
+        return await self._asking.answer(ask, form, reasks)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: str | Sequence[str] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> TextStream:
+        """The pieces of an answer's text as the model writes them; see `TextStream`.
+
+        Example:
+            >>> async def show(llm):
+            ...     async with llm.stream("Tell me a story") as pieces:
+            ...         async for text in pieces:
+            ...             print(text, end="")
+            ...     return pieces.completion.usage
+        """
+        ask = replace(
+            self._asked(prompt, system, max_tokens, temperature, stop, (), extra, None), stream=True
         )
-        return await self._ask(ask)
+        return self._asking.stream(ask)
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        batch_size: int = 256,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Embeddings:
+        """The vectors of several texts, `batch_size` of them in each request, one request after the other.
+
+        Args:
+            texts: At least one.
+            dimensions: The length of the vectors, where the model can choose.
+            batch_size: Texts per request.
+            extra: Fields added to each request.
+
+        Raises:
+            HTTPError: As `complete`.
+            NotSupportedError: If the provider has no embeddings.
+        """
+        if self._embed is None:
+            raise NotSupportedError(f"provider={self._provider.name!r} has no embeddings")
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError("embed takes a list of texts, at least one")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r}: at least 1 is needed")
+        parts = [
+            await self._asking.embed(
+                self._embed, body_of(self.model, texts[start : start + batch_size], dimensions, extra)
+            )
+            for start in range(0, len(texts), batch_size)
+        ]
+        return joined(parts)
+
+    async def estimate(
+        self, prompts: Sequence[Prompt], *, sample: int = 20, seed: int = 0, **options: Any
+    ) -> Estimate:
+        """What asking all these prompts will cost and take, from asking a few of them, which is paid for.
+
+        Args:
+            prompts: All of them.
+            sample: How many are asked, one after the other, drawn at random without repetition.
+            seed: For the draw.
+            options: As for `complete`.
+
+        Raises:
+            ValueError: If there are no prompts, or `sample` is below 1.
+            Exception: What the last call raised, if all of them failed.
+
+        Example:
+            >>> async def worth_it(llm, prompts, budget):
+            ...     estimate = await llm.estimate(prompts, max_tokens=200)
+            ...     return estimate.cost.high <= budget
+        """
+        if not prompts or sample < 1:
+            raise ValueError("estimate needs at least one prompt, and a sample of at least 1")
+        drawn = random.Random(seed).sample(range(len(prompts)), min(sample, len(prompts)))
+        done: list[tuple[Completion, float]] = []
+        failure: Exception | None = None
+        for index in drawn:
+            started = anyio.current_time()
+            try:
+                done.append((await self.complete(prompts[index], **options), anyio.current_time() - started))
+            except Exception as exc:
+                failure = exc
+        if not done:
+            assert failure is not None
+            raise failure
+        return estimate_of(done, len(prompts), len(drawn) - len(done), self._price)
 
     def statistics(self) -> LLMStatistics:
         """What the client has done so far."""
         http = self._http.statistics()
-        return LLMStatistics(http.calls, http.failed, http.running, http.attempts, http.refused, self._usage)
+        return LLMStatistics(
+            http.calls,
+            http.failed,
+            http.running,
+            http.attempts,
+            http.refused,
+            self._asking.reused,
+            self._asking.reasked,
+            self._asking.usage,
+            self._asking.cost(self._asking.usage),
+        )
 
     async def aclose(self) -> None:
         """Close the connections. Safe to call twice."""
@@ -171,23 +279,50 @@ class LLMClient:
             f"running={now.running} calls={now.calls}>"
         )
 
-    async def _ask(self, ask: Ask) -> Completion:
-        body = self._provider.body(ask, self.base_url)
-        return await self._complete.send(
-            body,
-            headers={"idempotency-key": f"{self._name}-{next(self._numbers)}"},  # per call, not per attempt
-            read=self._read,
-            used=_tokens,
+    def _asked(
+        self,
+        prompt: Prompt,
+        system: str | None,
+        max_tokens: int | None,
+        temperature: float | None,
+        stop: str | Sequence[str],
+        tools: Sequence[Mapping[str, Any]],
+        extra: Mapping[str, Any] | None,
+        form: Form | None,
+    ) -> Ask:
+        return Ask(
+            self.model,
+            messages_of(prompt),
+            system,
+            max_tokens,
+            temperature,
+            (stop,) if isinstance(stop, str) else tuple(stop),
+            tuple(tools),
+            None if form is None else form.json_schema,
+            "answer" if form is None else form.name,
+            extra,
         )
 
-    def _read(self, answer: Any, request_id: str | None) -> Completion:
-        completion = self._provider.completion(answer, request_id)
-        self._usage += completion.usage
-        return completion
+    def _form(self, schema: Schema) -> Form:
+        if isinstance(schema, Mapping):
+            return Form(schema)
+        form = self._forms.get(schema)
+        if form is None:
+            form = self._forms[schema] = Form(schema)
+        return form
 
 
-def _tokens(completion: Completion) -> int:
-    return completion.usage.total_tokens
+def _checked_key(key: str | None) -> str:
+    key = (key or "").strip()
+    if not key.isascii() or not key.isprintable():  # the key itself stays out of the text
+        raise ValueError("api_key holds a character that no key has: was it copied whole, and nothing else?")
+    return key
+
+
+def _refuse(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise NotSupportedError(f"LLMClient({name}={value!r}): not built yet; leave it out")
 
 
 def _lane(concurrency: int | str | None, limits: Lane | None) -> Lane | None:

@@ -66,6 +66,8 @@ class Completion:
             the provider's own word where it means none of these.
         parsed: The value, where a `schema` was asked for.
         cost: Money in the currency of the client's `price`, or None where there is no price.
+        reused: True where no call was made: the answer came from a cache, or from an identical call in
+            flight. Its usage and cost are then 0, so that sums stay right.
         tool_calls: Tools the model wants called.
         model: The model that answered, as the provider names it.
         request_id: The provider's name for the request, or None.
@@ -77,6 +79,7 @@ class Completion:
     finish_reason: str = "stop"
     parsed: Any = None
     cost: float | None = None
+    reused: bool = False
     tool_calls: tuple[ToolCall, ...] = ()
     model: str = ""
     request_id: str | None = None

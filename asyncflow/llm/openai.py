@@ -11,6 +11,8 @@ from typing import Any
 from asyncflow.http import UnusableAnswerError
 from asyncflow.llm.ask import Ask
 from asyncflow.llm.completion import Completion, ToolCall, Usage
+from asyncflow.llm.form import closed, fits_strict_mode
+from asyncflow.llm.provider import Piece
 
 
 class OpenAI:
@@ -25,6 +27,7 @@ class OpenAI:
     default_base_url = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
     url_variable = "OPENAI_BASE_URL"
+    embeddings_path: str | None = "/embeddings"
 
     def headers(self, api_key: str) -> dict[str, str]:
         return {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -47,6 +50,13 @@ class OpenAI:
             body["stop"] = list(ask.stop)
         if ask.tools:
             body["tools"] = list(ask.tools)
+        if ask.schema is not None:
+            schema = closed(ask.schema)
+            form = {"name": ask.schema_name, "schema": schema, "strict": fits_strict_mode(schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if ask.stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
         if ask.extra:
             body.update(ask.extra)
         return body
@@ -74,12 +84,35 @@ class OpenAI:
             raise UnusableAnswerError("the answer's message has no content")
         return Completion(
             text=text,
-            usage=usage_of(answer.get("usage")),
+            usage=self.usage(answer),
             finish_reason=str(finish_reason),
             tool_calls=tool_calls,
             model=str(answer.get("model") or ""),
             request_id=request_id,
             raw=answer,
+        )
+
+    def usage(self, answer: Any) -> Usage:
+        return usage_of(answer.get("usage") if isinstance(answer, dict) else None)
+
+    def piece(self, event: str, data: Any) -> Piece:
+        """One event of a stream; the end mark `[DONE]` is no JSON and comes as text."""
+        if data == "[DONE]":
+            return Piece(end=True)
+        if not isinstance(data, dict):
+            raise UnusableAnswerError("an event of the stream is not an object")
+        if data.get("error"):
+            return Piece(error=data["error"])
+        usage = self.usage(data) if data.get("usage") else None
+        choices = data.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        text = delta.get("content") if isinstance(delta, dict) else None
+        return Piece(
+            text=text if isinstance(text, str) else "",
+            finish_reason=choice.get("finish_reason") if isinstance(choice, dict) else None,
+            usage=usage,
+            model=str(data.get("model") or ""),
         )
 
 

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asyncflow.llm.ask import Ask
-from asyncflow.llm.completion import Completion
+from asyncflow.llm.completion import Completion, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one event of a stream adds to the answer.
+
+    Attributes:
+        text: Text that follows what came before.
+        finish_reason: Why the answer ends, where the event says so.
+        usage: Tokens; each field counts where it is above what was known.
+        model: The model that answers, where the event says so.
+        error: A failure that the event tells of.
+        end: Whether this is the stream's own end mark.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str = ""
+    error: Any = None
+    end: bool = False
 
 
 class Provider(Protocol):
@@ -15,12 +37,14 @@ class Provider(Protocol):
         name: What users call it.
         default_base_url: Where it lives; includes what its own SDK's `base_url` includes.
         key_variable, url_variable: Environment variables that its own SDK reads.
+        embeddings_path: Where embeddings are asked for, below the base URL, or None.
     """
 
     name: str
     default_base_url: str
     key_variable: str
     url_variable: str
+    embeddings_path: str | None
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Headers that carry the key and the protocol's version; an empty key sends none."""
@@ -36,4 +60,14 @@ class Provider(Protocol):
 
         Raises:
             UnusableAnswerError: If it lacks what an answer must have.
+        """
+
+    def usage(self, answer: Any) -> Usage:
+        """The tokens that an answer's JSON reports, whatever else is wrong with it."""
+
+    def piece(self, event: str, data: Any) -> Piece:
+        """What an event of a stream adds.
+
+        Raises:
+            UnusableAnswerError: If it is not an event of this protocol.
         """

@@ -21,6 +21,7 @@ class Asked:
         index: Requests before it, from 0.
         occurrence: Requests of exactly the same body before it, from 0.
         at: Seconds since the provider was opened.
+        schema: The JSON schema that the answer must satisfy, or None.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Asked:
     index: int = 0
     occurrence: int = 0
     at: float = 0.0
+    schema: dict[str, Any] | None = field(default=None, repr=False)
 
 
 def text_of_content(content: Any) -> str:

@@ -3,20 +3,109 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from asyncflow.testing.asked import Asked, count_tokens, text_of_content
+from asyncflow.testing.dialect import BadRequestError, frame, kind_of, pieces_of
+from asyncflow.testing.quota import Level, Quotas
 
 
-class BadRequestError(ValueError):
-    """The request is one that the real provider refuses with status 400."""
+class Chat:
+    """`POST /v1/chat/completions`."""
+
+    path = "/v1/chat/completions"
+
+    def asked(self, body: Any) -> Asked:
+        messages = messages_in(body)
+        by_role: dict[str, list[str]] = {}
+        for message in messages:
+            by_role.setdefault(str(message.get("role")), []).append(text_of_content(message.get("content")))
+        form = body.get("response_format")
+        schema = None
+        if isinstance(form, dict) and form.get("type") == "json_schema":
+            schema = (form.get("json_schema") or {}).get("schema")
+        elif isinstance(form, dict) and form.get("type") == "json_object":
+            schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+        return Asked(
+            "chat",
+            body["model"],
+            "\n".join(by_role.get("system", []) + by_role.get("developer", [])),
+            by_role.get("user", [""])[-1],
+            messages,
+            body,
+            schema=schema,
+        )
+
+    def tokens(self, asked: Asked, text: str) -> tuple[int, int]:
+        return input_tokens(asked), count_tokens(self._cut(asked, text)[0])
+
+    def answer(self, asked: Asked, text: str) -> dict[str, Any]:
+        text, finish_reason = self._cut(asked, text)
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+        return self._frame(asked, "chat.completion", [choice], self._usage(asked, text))
+
+    def events(self, asked: Asked, text: str) -> Iterator[bytes]:
+        text, finish_reason = self._cut(asked, text)
+
+        def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
+            choice = {"index": 0, "delta": delta, "finish_reason": reason}
+            return frame(self._frame(asked, "chat.completion.chunk", [choice], None))
+
+        yield chunk({"role": "assistant", "content": ""})
+        for piece in pieces_of(text):
+            yield chunk({"content": piece})
+        yield chunk({}, finish_reason)
+        if (asked.body.get("stream_options") or {}).get("include_usage"):
+            yield frame(self._frame(asked, "chat.completion.chunk", [], self._usage(asked, text)))
+        yield frame("[DONE]")
+
+    def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
+        return {"error": {"message": message, "type": kind_of(status), "param": None, "code": code}}
+
+    def error_event(self) -> bytes:
+        return frame(self.error(500, "The server had an error while processing your request", None))
+
+    def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
+        headers = {"x-request-id": answer_id("req", asked)}
+        for what, bucket in (("requests", quotas.requests), ("tokens", quotas.tokens)):
+            if bucket is not None:
+                level: Level = bucket.level()
+                headers[f"x-ratelimit-limit-{what}"] = str(level.limit)
+                headers[f"x-ratelimit-remaining-{what}"] = str(level.remaining)
+                headers[f"x-ratelimit-reset-{what}"] = duration(level.reset)
+        return headers
+
+    def _cut(self, asked: Asked, text: str) -> tuple[str, str]:
+        return cut(text, asked.body.get("max_completion_tokens") or asked.body.get("max_tokens"))
+
+    def _usage(self, asked: Asked, text: str) -> dict[str, Any]:
+        read, written = input_tokens(asked), count_tokens(text)
+        return {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        }
+
+    def _frame(self, asked: Asked, kind: str, choices: list[Any], usage: Any) -> dict[str, Any]:
+        return {
+            "id": answer_id("chatcmpl", asked),
+            "object": kind,
+            "created": 1_700_000_000 + asked.index,
+            "model": asked.model,
+            "choices": choices,
+            "usage": usage,
+        }
 
 
-def asked_of(body: Any, headers: dict[str, str], index: int, occurrence: int, at: float) -> Asked:
-    """The request as a record.
+def messages_in(body: Any) -> tuple[dict[str, Any], ...]:
+    """The messages of a request that is fit to be answered.
 
     Raises:
-        BadRequestError: If it lacks what the real provider insists on.
+        BadRequestError: If it is not.
     """
     if not isinstance(body, dict):
         raise BadRequestError("the body is not a JSON object")
@@ -27,43 +116,7 @@ def asked_of(body: Any, headers: dict[str, str], index: int, occurrence: int, at
         raise BadRequestError("'messages' is empty: at least one message is needed")
     if not isinstance(body.get("model"), str):
         raise BadRequestError("you must provide a model parameter")
-    by_role: dict[str, list[str]] = {}
-    for message in messages:
-        by_role.setdefault(str(message.get("role")), []).append(text_of_content(message.get("content")))
-    system = "\n".join(by_role.get("system", []) + by_role.get("developer", []))
-    prompt = by_role.get("user", [""])[-1]
-    return Asked("chat", body["model"], system, prompt, tuple(messages), body, headers, index, occurrence, at)
-
-
-def answer_to(asked: Asked, text: str) -> dict[str, Any]:
-    """The answer's JSON, cut where `max_tokens` says."""
-    text, finish_reason = cut(text, asked.body.get("max_completion_tokens") or asked.body.get("max_tokens"))
-    return {
-        "id": answer_id("chatcmpl", asked),
-        "object": "chat.completion",
-        "created": 1_700_000_000 + asked.index,
-        "model": asked.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": finish_reason,
-            }
-        ],
-        "usage": usage_of(asked, text),
-    }
-
-
-def usage_of(asked: Asked, text: str) -> dict[str, Any]:
-    """The tokens of one exchange."""
-    read, written = input_tokens(asked), count_tokens(text)
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": written,
-        "total_tokens": read + written,
-        "prompt_tokens_details": {"cached_tokens": 0},
-    }
+    return tuple(messages)
 
 
 def input_tokens(asked: Asked) -> int:
@@ -89,6 +142,14 @@ def answer_id(prefix: str, asked: Asked) -> str:
     return f"{prefix}-{digest.hexdigest()}"
 
 
-def error_body(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI words it."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+def duration(seconds: float) -> str:
+    """Seconds as OpenAI writes them.
+
+    Example:
+        >>> duration(0.02), duration(1.5), duration(90)
+        ('20ms', '1.5s', '1m30s')
+    """
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(round(seconds, 3), 60)
+    return (f"{int(minutes)}m" if minutes else "") + f"{rest:g}s"

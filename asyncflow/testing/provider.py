@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import json
 import math
-import random
-import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from asyncflow.testing import chat
-from asyncflow.testing.asked import Asked, count_tokens
+from asyncflow import clock
+from asyncflow.http import LocalTransport
+from asyncflow.testing.asked import Asked
+from asyncflow.testing.chat import Chat
+from asyncflow.testing.core import Core, Prepared, ProviderStatistics, Reply
+from asyncflow.testing.dialect import Dialect
+from asyncflow.testing.embedding import Embedding
+from asyncflow.testing.faults import Fault, FaultPlan, play
+from asyncflow.testing.local import local_transport
+from asyncflow.testing.messages import Messages
+from asyncflow.testing.quota import Quotas
 from asyncflow.testing.server import Server
 from asyncflow.testing.standin import stand_in
 
-#: Takes what was asked, returns the text to answer with (or awaits it).
-Reply: TypeAlias = Callable[[Asked], "str | Awaitable[str]"]
-
-_CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
-
 
 class SimulatedProvider:
-    """A real HTTP server on 127.0.0.1 that speaks OpenAI's chat protocol. No model is asked.
+    """A real HTTP server on 127.0.0.1 that speaks OpenAI's and Anthropic's protocols. No model is asked.
 
-    `async with` serves in the running event loop; `with` serves on a thread of its own, for synchronous
-    code and for trio.
+    Chat completions, embeddings and messages, chat and messages also streamed. `async with` serves in the
+    running event loop; `with` serves on a thread of its own, for synchronous code and for trio.
 
     Args:
         reply: Takes an `Asked`, returns the answer's text; plain or async. By default a stand-in by rules
-            (`stand_in`), which marks translations and judges résumés, and says that it is one.
+            (`stand_in`): JSON where a schema was asked for, marked text for translations, judgements of
+            résumés, and otherwise a text that says that no model was asked.
         latency: Median seconds before an answer; 0 answers at once. Latencies are log-normal.
         spread: How wide they vary: the standard deviation of their logarithm.
-        seconds_per_token: Added for each token written.
-        seed: Latencies depend on this, on the request's content, and on how often it came before, and on
-            nothing else, so two runs of one program see the same ones in whatever order.
+        seconds_per_token: Added for each token written; when streaming, the time between two pieces.
+        requests_per_minute, tokens_per_minute: Quotas; past them 429, with the wait in `retry-after-ms` and
+            `Retry-After`. What is left is in each answer's rate-limit headers, in its protocol's spelling.
+            Tokens are charged as they are used, not by `max_tokens`.
+        burst: Seconds' worth of quota that may be used at once.
+        concurrency_limit: A limit at once that no header tells of; past it 429, without a wait.
+        faults: Share of requests per fault: a status, or a kind (see `asyncflow.testing.faults.KINDS`).
+        script: Faults of the first requests, in the order they come; None leaves one alone.
+        seed: Latencies and faults depend on this, on the request's content, and on how often it came
+            before, and on nothing else, so two runs of one program see the same ones in whatever order.
         log_size: How many requests `log` keeps, the newest.
         port: The port, or 0 for a free one.
 
-    Attributes:
-        log: What was asked (`Asked`), the newest last.
+    `transport()` reaches the same provider without a socket, on asyncflow's clock.
 
     Example:
         >>> import asyncio
@@ -65,6 +70,12 @@ class SimulatedProvider:
         latency: float = 0.05,
         spread: float = 0.4,
         seconds_per_token: float = 0.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        burst: float = 60.0,
+        concurrency_limit: int | None = None,
+        faults: Mapping[Fault, float] | None = None,
+        script: Iterable[Fault | None] = (),
         seed: int = 0,
         log_size: int = 10_000,
         port: int = 0,
@@ -76,30 +87,65 @@ class SimulatedProvider:
         ):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"SimulatedProvider({name}={value!r}): a finite number from 0 is needed")
-        self._reply: Reply = reply if reply is not None else stand_in
-        self._latency = latency
-        self._spread = spread
-        self._seconds_per_token = seconds_per_token
-        self._seed = seed
+        quotas = Quotas(requests_per_minute, tokens_per_minute, concurrency_limit, burst, clock.now)
+        plan = FaultPlan(faults or {}, script, seed)
+        self._core = Core(
+            reply if reply is not None else stand_in,
+            latency,
+            spread,
+            seconds_per_token,
+            seed,
+            quotas,
+            plan,
+            log_size,
+        )
         self._port = port
+        self._dialects: dict[str, Dialect] = {one.path: one for one in (Chat(), Messages(), Embedding())}
         self._server = Server(self._application)
-        self._seen: Counter[bytes] = Counter()
-        self._index = 0
-        self._running = 0
-        self._opened = time.monotonic()
-        self.log: deque[Asked] = deque(maxlen=log_size)
+
+    @property
+    def log(self) -> deque[Asked]:
+        """What was asked, the newest last; refused and faulty requests too."""
+        return self._core.log
 
     @property
     def base_url(self) -> str:
         """What an OpenAI client takes as its base URL: it ends in `/v1`."""
+        return f"{self.anthropic_base_url}/v1"
+
+    @property
+    def anthropic_base_url(self) -> str:
+        """What an Anthropic client takes as its base URL: without `/v1`."""
         if not self._server.port:
             raise RuntimeError(
                 "the provider is not open: use it as `async with SimulatedProvider() as provider`"
             )
-        return f"http://127.0.0.1:{self._server.port}/v1"
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def transport(self) -> LocalTransport:
+        """An httpx transport that reaches this provider without a socket; it need not be open.
+
+        Latencies and quotas run on asyncflow's clock, so inside `with FakeClock()` an hour passes in moments.
+        Make the provider there too: its quotas start when it is made. Give it to
+        `LLMClient(http=httpx.AsyncClient(transport=…))`, with any `base_url`.
+        """
+        return local_transport(self._core, self._dialects)
+
+    def latency_of(self, body: bytes, occurrence: int = 0) -> float:
+        """Seconds before the answer to this request body, the n-th time it is sent.
+
+        Example:
+            >>> SimulatedProvider(latency=2, spread=0).latency_of(b"anything")
+            2.0
+        """
+        return self._core.draw(blake2b(body, digest_size=16).digest(), occurrence)
+
+    def statistics(self) -> ProviderStatistics:
+        """What the provider has seen so far."""
+        return self._core.statistics()
 
     async def __aenter__(self) -> SimulatedProvider:
-        self._opened = time.monotonic()
+        self._core.opened = clock.now()
         await self._server.open(self._port)
         return self
 
@@ -109,7 +155,7 @@ class SimulatedProvider:
         await self._server.aclose()
 
     def __enter__(self) -> SimulatedProvider:
-        self._opened = time.monotonic()
+        self._core.opened = clock.now()
         self._server.open_in_thread(self._port)
         return self
 
@@ -120,61 +166,37 @@ class SimulatedProvider:
 
     def __repr__(self) -> str:
         place = f"127.0.0.1:{self._server.port}" if self._server.port else "not open"
-        return f"<SimulatedProvider {place} asked={self._index} running={self._running}>"
+        return f"<SimulatedProvider {place} asked={self._core.asked} running={self._core.running}>"
 
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        for dialect in self._dialects.values():
+            app.router.add_post(dialect.path, self._handler(dialect))
         return app
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
-        try:
-            asked = self._note(raw, request, chat.asked_of)
-        except ValueError as exc:
-            return _json(chat.error_body(str(exc), "invalid_request_error"), status=400)
-        self._running += 1
-        try:
-            text = self._reply(asked)
-            if inspect.isawaitable(text):
-                text = await text
-            await self._wait(asked, raw, text)
-        finally:
-            self._running -= 1
-        return _json(chat.answer_to(asked, text), {"x-request-id": f"req-{self._seed}-{asked.index}"})
+    def _handler(self, dialect: Dialect) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            try:
+                async with self._core.exchange(dialect, await request.read(), headers) as prepared:
+                    return await self._send(prepared, request)
+            except ConnectionError:
+                return web.Response()  # the client has gone: nobody hears this
 
-    def _note(self, raw: bytes, request: web.Request, read: Callable[..., Asked]) -> Asked:
-        headers = {
-            name.lower(): value for name, value in request.headers.items() if name.lower() not in _CREDENTIALS
-        }
-        digest = blake2b(raw, digest_size=16).digest()
-        asked = read(
-            json.loads(raw), headers, self._index, self._seen[digest], time.monotonic() - self._opened
-        )
-        self._seen[digest] += 1
-        self._index += 1
-        self.log.append(asked)
-        return asked
+        return handle
 
-    async def _wait(self, asked: Asked, raw: bytes, text: str) -> None:
-        seconds = self.latency_of(raw, asked.occurrence) + self._seconds_per_token * count_tokens(text)
-        if seconds:
-            await asyncio.sleep(seconds)
-
-    def latency_of(self, body: bytes, occurrence: int = 0) -> float:
-        """Seconds before the answer to this request body, the n-th time it is sent.
-
-        Example:
-            >>> SimulatedProvider(latency=2, spread=0).latency_of(b"anything")
-            2.0
-        """
-        if not self._latency:
-            return 0.0
-        source = b"%d|%d|" % (self._seed, occurrence) + blake2b(body, digest_size=16).digest()
-        return self._latency * random.Random(source).lognormvariate(0.0, self._spread)
-
-
-def _json(body: Any, headers: dict[str, str] | None = None, *, status: int = 200) -> web.Response:
-    return web.Response(
-        body=json.dumps(body).encode(), status=status, headers=headers, content_type="application/json"
-    )
+    async def _send(self, prepared: Prepared, request: web.Request) -> web.StreamResponse:
+        if prepared.fault is not None:
+            return await play(prepared.fault, request, prepared.body)
+        if not prepared.events:
+            return web.Response(body=prepared.body, status=prepared.status, headers=prepared.headers)
+        response = web.StreamResponse(headers=prepared.headers)
+        await response.prepare(request)
+        await response.write(b": keep-alive\n\n")
+        for event in prepared.events:
+            await response.write(event)
+            if self._core.seconds_per_token:
+                await clock.sleep(self._core.seconds_per_token)
+        if prepared.broken and request.transport is not None:
+            request.transport.close()
+        return response

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 from asyncflow.testing.asked import Asked
+from asyncflow.testing.from_schema import value_for
 from asyncflow.testing.judging import judge_prompt, judging_asked
 from asyncflow.testing.translation import language_asked, pseudo_translate, text_of
 
@@ -13,9 +17,13 @@ NOTICE = "<!-- stand-in, not a translation: asyncflow's simulated provider marke
 def stand_in(asked: Asked) -> str:
     """What the simulated provider answers when it was given no `reply` of the user's.
 
-    Translations and judgements of résumés by rules; anything else gets a short text that says that no model
+    JSON that satisfies the schema, where one was asked for; translations and judgements of résumés by rules;
+    anything else gets a short text that says that no model
     was asked. The same question always gets the same answer.
     """
+    if asked.schema is not None:
+        rng = random.Random(f"{asked.prompt}|{asked.occurrence}")
+        return json.dumps(value_for(asked.schema, rng), ensure_ascii=False)
     language = language_asked(asked.prompt, asked.system)
     if language is not None:
         return f"{NOTICE.format(language=language)}\n{pseudo_translate(text_of(asked.prompt), language)}"

@@ -201,6 +201,11 @@ async def test_proxies(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         with pytest.raises(errors.HTTPConnectionError):
             await get()
+        if wire == "aiohttp":
+            monkeypatch.setenv("http_proxy", "socks5://me:canary@127.0.0.1:1")
+            with pytest.raises(errors.RequestRefusedError, match="a socks5 proxy") as caught:
+                await get()
+            assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wire", ["aiohttp", "slots"])

@@ -179,6 +179,10 @@ CASES = [
     Case(59, "a header without end", cut(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2_000_000), errors.HTTPConnectionError),
     Case(63, "redirects in a circle", status(307, b"", "Location: /v1\r\n"), errors.RedirectError, "6 in a row", None),
     Case(63, "a redirect to nowhere", status(302), errors.RedirectError, "no address", 1),
+    Case(63, "a redirect that would lose the body", status(301, b"", "Location: /v2\r\n"), errors.RedirectError,
+         "the right address is probably .*/v2", 1),
+    Case(47, "400 without credit", status(400, error("Your credit balance is too low to access the API")),
+         errors.AccessDeniedError, "credit balance", 1),
     Case(67, "refused before the body was sent", refuses_early, errors.HTTPError, "", None,
          body_size_bytes=10_000_000),
 ]  # fmt: skip

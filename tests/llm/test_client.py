@@ -217,6 +217,10 @@ def test_wrong_arguments() -> None:
     """Told when the client is made, before a call is paid."""
     with pytest.raises(ValueError, match="'openai'"):
         LLMClient("m", provider="nobody", api_key="")
+    for key in ("sk-canary…", "sk-\ncanary"):
+        with pytest.raises(ValueError, match="api_key holds") as caught:
+            LLMClient("m", api_key=key)
+        assert "canary" not in repr(caught.value) and caught.value.__context__ is None
     with pytest.raises(ValueError, match="at least 1"):
         LLMClient("m", api_key="", concurrency=0)
     with pytest.raises(NotSupportedError, match="auto"):

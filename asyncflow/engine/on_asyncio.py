@@ -1,0 +1,161 @@
+"""The host that is asyncio: native tasks, cancelled once."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Callable
+from contextvars import Context
+from types import TracebackType
+from typing import Any
+
+from asyncflow import clock
+from asyncflow.engine.tasks import CancelOnceInterrupt, Start, Waker
+
+
+class AsyncioHost:
+    blocking = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.key: object = loop
+        self.clock = clock.current()
+        self.now = self.clock.now
+        self.call_later = self.clock.call_later
+
+    def from_thread(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon_threadsafe(callback)
+
+    def crew(self, on_cancel: Callable[[], None]) -> AsyncioCrew:
+        return AsyncioCrew(self.loop, on_cancel)
+
+    def detach(self, function: Start, context: Context) -> AsyncioDetached:
+        return AsyncioDetached(self.loop, function, context)
+
+    def waker(self) -> AsyncioWaker:
+        return AsyncioWaker(self.loop)
+
+    def interrupt(self) -> CancelOnceInterrupt:
+        return CancelOnceInterrupt(asyncio.current_task(self.loop))
+
+    def cancelled(self, exc: BaseException) -> bool:
+        task = asyncio.current_task(self.loop)
+        return isinstance(exc, CancelledError) and task is not None and task.cancelling() > 0
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon(callback)
+
+    async def let_others_run(self) -> None:
+        await asyncio.sleep(0)
+
+    async def outlast(self, waker: Waker) -> None:
+        while True:
+            try:
+                return await waker.wait()
+            except CancelledError:
+                continue
+
+
+class AsyncioWaker:
+    __slots__ = ("_future", "_set")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future = loop.create_future()
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True  # kept apart: cancelling a wait cancels its future, and another wait may follow
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        if self._set:
+            return
+        if self._future.cancelled():
+            self._future = self._future.get_loop().create_future()
+        await self._future
+
+
+class AsyncioCrew:
+    __slots__ = ("_cancelled", "_done", "_loop", "_on_cancel", "_tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_cancel: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_cancel = on_cancel
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._done: asyncio.Future[None] | None = None
+        self._cancelled = False
+
+    def start(self, function: Start, *args: Any, context: Context) -> None:
+        task = self._loop.create_task(function(*args), context=context)
+        self._tasks.add(task)
+        if self._cancelled:
+            self._cancel(task)
+
+    def leave(self) -> None:
+        # Cheaper than a done callback for each child, which is one more trip through the loop.
+        self._ended(asyncio.current_task(self._loop))
+
+    def cancel(self) -> None:
+        if not self._cancelled:  # once: the children's own cleanup may still await
+            self._cancelled = True
+            for task in tuple(self._tasks):
+                self._cancel(task)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
+        task.cancel()
+
+    def _ended(self, task: asyncio.Task[None] | None) -> None:
+        self._tasks.discard(task)
+        if not self._tasks and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    async def __aenter__(self) -> AsyncioCrew:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        cancelled: CancelledError | None = None
+        if exc is not None:
+            self.cancel()
+        while self._tasks:
+            self._done = self._loop.create_future()
+            try:
+                await self._done
+            except CancelledError as signal:
+                self._on_cancel()
+                self.cancel()
+                cancelled = signal
+        if cancelled is not None:
+            raise cancelled
+
+
+class AsyncioDetached:
+    __slots__ = ("_cancelled", "_loop", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Start, context: Context) -> None:
+        self._loop = loop
+        self._task = loop.create_task(function(), context=context)
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """May be called from any thread, by the garbage collector too."""
+        if self._cancelled or self._loop.is_closed():
+            return
+        self._cancelled = True  # once: what is in flight may still await in its cleanup
+        if asyncio._get_running_loop() is self._loop:
+            self._task.cancel()
+        else:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    async def join(self) -> None:
+        cancelled: CancelledError | None = None
+        while not self._task.done():
+            try:
+                await asyncio.wait((self._task,))
+            except CancelledError as signal:
+                cancelled = signal
+        if cancelled is not None:
+            raise cancelled

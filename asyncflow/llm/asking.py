@@ -1,0 +1,174 @@
+"""From a question to an answer: the call, the form it must have, what is used again, what it cost."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any
+
+from asyncflow.errors import ModelOutputError
+from asyncflow.http import Endpoint, Stream, UnusableAnswerError
+from asyncflow.llm.ask import Ask
+from asyncflow.llm.cache import Cache, Coalescer, key_of
+from asyncflow.llm.completion import Completion, Usage
+from asyncflow.llm.embeddings import Embeddings, vectors_of
+from asyncflow.llm.form import Form, WrongFormError
+from asyncflow.llm.price import Price
+from asyncflow.llm.provider import Provider
+from asyncflow.llm.reask import reask
+from asyncflow.llm.stream import TextStream
+
+
+class Asking:
+    """What stands behind an `LLMClient`.
+
+    Attributes:
+        usage: Tokens of all answers so far, unusable ones included.
+        reused, reasked: How often so far.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        base_url: str,
+        endpoint: Endpoint,
+        price: Price | None,
+        cache: Cache | None,
+        coalesce: bool,
+    ) -> None:
+        self._provider = provider
+        self._base_url = base_url
+        self._endpoint = endpoint
+        self._price = price
+        self._cache = cache
+        self._coalescer: Coalescer[Completion] | None = Coalescer() if coalesce else None
+        self._name = f"asyncflow-{secrets.token_hex(16)}"
+        self._numbers = itertools.count(1)
+        self.usage = Usage()
+        self.reused = self.reasked = 0
+
+    def cost(self, usage: Usage) -> float | None:
+        """What these tokens cost, or None where there is no price."""
+        return None if self._price is None else self._price.of(usage)
+
+    def answer(self, ask: Ask, form: Form | None, reasks: int) -> Coroutine[Any, Any, Completion]:
+        """The answer, of the form if there is one. To be awaited."""
+        if self._cache is not None or self._coalescer is not None:
+            return self._once(ask, form, reasks)
+        return self._fresh(ask, form, reasks)
+
+    def stream(self, ask: Ask) -> TextStream:
+        """The answer piece by piece."""
+
+        def open_stream(
+            begin: Callable[[Stream], Awaitable[str]],
+        ) -> Coroutine[Any, Any, tuple[Stream, str]]:
+            body = self._provider.body(ask, self._base_url)
+            return self._endpoint.open(body, begin, headers=self._call_headers())
+
+        return TextStream(self._provider, open_stream, self._count)
+
+    def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Coroutine[Any, Any, Embeddings]:
+        """The vectors of one request. To be awaited."""
+
+        def read(answer: Any, request_id: str | None) -> Embeddings:
+            usage = self._provider.usage(answer)
+            self.usage += usage
+            vectors = vectors_of(answer, len(body["input"]))
+            return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
+
+        headers = self._call_headers()
+        return endpoint.send(body, headers=headers, read=read, used=lambda one: one.usage.total_tokens)
+
+    def _fresh(self, ask: Ask, form: Form | None, reasks: int) -> Coroutine[Any, Any, Completion]:
+        return self._send(ask) if form is None else self._in_form(ask, form, reasks)
+
+    def _send(self, ask: Ask) -> Coroutine[Any, Any, Completion]:
+        body = self._provider.body(ask, self._base_url)
+        return self._endpoint.send(body, headers=self._call_headers(), read=self._read, used=_tokens)
+
+    def _call_headers(self) -> dict[str, str]:
+        # One per call and not per attempt: the provider sees a repeated attempt as the same.
+        return {"idempotency-key": f"{self._name}-{next(self._numbers)}"}
+
+    def _read(self, answer: Any, request_id: str | None) -> Completion:
+        try:
+            completion = self._provider.completion(answer, request_id)
+        except UnusableAnswerError:
+            self.usage += self._provider.usage(answer)  # paid for, though it is no answer
+            raise
+        return self._count(completion)
+
+    def _count(self, completion: Completion) -> Completion:
+        self.usage += completion.usage
+        if self._price is None:
+            return completion
+        return replace(completion, cost=self._price.of(completion.usage))
+
+    async def _in_form(self, ask: Ask, form: Form, reasks: int) -> Completion:
+        """Ask until the answer has the form, at most `1 + reasks` times."""
+        usage = Usage()
+        for answers in itertools.count(1):
+            completion = await self._send(ask)
+            usage += completion.usage
+            try:
+                parsed = form.read(completion.text)
+            except WrongFormError as exc:
+                problems = exc.problems
+            else:
+                return replace(completion, parsed=parsed, usage=usage, cost=self.cost(usage))
+            if completion.finish_reason in ("length", "content_filter"):
+                problems += (f"$: the answer was ended by {completion.finish_reason!r}",)
+                break  # the same question would end the same way
+            if answers > reasks:
+                break
+            self.reasked += 1
+            ask = reask(ask, completion.text, problems)
+        raise ModelOutputError(
+            f"{ask.model}: no {form.name!r} of the form asked for in {answers} "
+            f"{'answer' if answers == 1 else 'answers'}: {'; '.join(problems[:5])}",
+            text=completion.text,
+            problems=problems,
+            usage=usage,
+        )
+
+    async def _once(self, ask: Ask, form: Form | None, reasks: int) -> Completion:
+        """An answer from the cache, or from an identical call in flight, or from the model."""
+        key = key_of(self._provider.name, self._base_url, self._provider.body(ask, self._base_url))
+
+        async def call() -> Completion:
+            completion = await self._fresh(ask, form, reasks)
+            if self._cache is not None and completion.finish_reason in ("stop", "tool_calls"):
+                await self._cache.put(key, completion.raw)
+            return completion
+
+        kept = await self._cached(key, form)
+        if kept is not None:
+            return kept
+        if self._coalescer is None:
+            return await call()
+        shape = (key, None if form is None else form.kind, reasks)
+        completion, shared = await self._coalescer.run(shape, call)
+        return self._free(completion) if shared else completion
+
+    async def _cached(self, key: str, form: Form | None) -> Completion | None:
+        answer = None if self._cache is None else await self._cache.get(key)
+        if answer is None:
+            return None
+        try:
+            completion = self._provider.completion(answer)
+            parsed = None if form is None else form.read(completion.text)
+        except (UnusableAnswerError, WrongFormError):
+            return None  # kept by another version of the model class: ask again
+        return self._free(replace(completion, parsed=parsed))
+
+    def _free(self, completion: Completion) -> Completion:
+        self.reused += 1
+        cost = None if self._price is None else 0.0
+        return replace(completion, usage=Usage(), cost=cost, reused=True)
+
+
+def _tokens(completion: Completion) -> int:
+    return completion.usage.total_tokens

@@ -1,0 +1,110 @@
+"""What all of it will cost and take, from a sample of it: a pure function, and the record it gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asyncflow.llm.completion import Completion, Usage
+from asyncflow.llm.price import Price
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A figure, and between which two it lies nine times in ten.
+
+    Attributes:
+        expected: The best single figure.
+        low, high: The range.
+    """
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a whole job will need.
+
+    Attributes:
+        items: How many calls it has.
+        sampled: How many of them were made for this estimate.
+        failed: How many of those failed; they count in nothing below.
+        input_tokens, output_tokens: Of all items together.
+        cost: Of all items together, or None where there is no price.
+        seconds_per_call: The mean, waits and retries included.
+        spent: Tokens that the sample itself used.
+    """
+
+    items: int
+    sampled: int
+    failed: int
+    input_tokens: Range
+    output_tokens: Range
+    cost: Range | None
+    seconds_per_call: Range
+    spent: Usage
+
+    def seconds(self, concurrency: int) -> Range:
+        """How long the whole job takes with so many calls at once, if the provider keeps its pace."""
+        share = self.items / max(1, min(concurrency, self.items))
+        one = self.seconds_per_call
+        return Range(one.expected * share, one.low * share, one.high * share)
+
+
+#: Two-sided 90 % points of Student's t, by degrees of freedom; 1.645 from 120 on.
+_T90 = {1: 6.314, 2: 2.92, 3: 2.353, 4: 2.132, 5: 2.015, 7: 1.895, 10: 1.812, 15: 1.753, 30: 1.697, 60: 1.671}
+
+
+def estimate_of(
+    samples: Sequence[tuple[Completion, float]], items: int, failed: int, price: Price | None
+) -> Estimate:
+    """The estimate for `items` calls from a random sample of them.
+
+    The range is Student's 90 % interval of the mean, scaled up, with the correction for a sample that is a
+    large share of the whole: a sample of everything leaves no doubt.
+
+    Args:
+        samples: Answers with the seconds that each took, at least one.
+        items: Calls in the whole job.
+        failed: Sampled calls without an answer.
+        price: Or None.
+
+    Source:
+        Cochran, Sampling Techniques (3rd ed., 1977), sections 2.5 to 2.8.
+    """
+    usages = [completion.usage for completion, _ in samples]
+    spent = Usage()
+    for usage in usages:
+        spent += usage
+    cost = None if price is None else _total([price.of(usage) for usage in usages], items)
+    seconds = _total([took for _, took in samples], items)
+    return Estimate(
+        items,
+        len(samples) + failed,
+        failed,
+        _total([float(usage.input_tokens) for usage in usages], items),
+        _total([float(usage.output_tokens) for usage in usages], items),
+        cost,
+        Range(seconds.expected / items, seconds.low / items, seconds.high / items),
+        spent,
+    )
+
+
+def _total(values: Sequence[float], items: int) -> Range:
+    """The total of all items, from the values of a sample."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Range(mean * items, 0.0, math.inf) if items > 1 else Range(mean, mean, mean)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    left = max(0.0, 1 - n / items)
+    half = _t90(n - 1) * math.sqrt(variance / n * left)
+    return Range(mean * items, max(0.0, mean - half) * items, (mean + half) * items)
+
+
+def _t90(freedom: int) -> float:
+    """Never below the true point: between two entries the one for fewer degrees counts."""
+    return 1.645 if freedom >= 120 else max((k, t) for k, t in _T90.items() if k <= freedom)[1]

@@ -1,0 +1,115 @@
+"""What a provider lets through: requests and tokens per minute, and how many at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A bucket as one answer reports it.
+
+    Attributes:
+        limit: What a minute allows.
+        remaining: What is left now.
+        reset: Seconds until it is full again.
+    """
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Bucket:
+    """So much per minute, refilled all the time.
+
+    Args:
+        per_minute: What flows in each minute.
+        burst: Seconds' worth that it holds when full; 60 lets a whole minute's quota through at once.
+        now: The clock.
+
+    Example:
+        >>> clock = [0.0]
+        >>> bucket = Bucket(60, 2.0, lambda: clock[0])
+        >>> [bucket.wait_for(1) for _ in range(3) if not bucket.take(1)]
+        [1.0]
+    """
+
+    def __init__(self, per_minute: float, burst: float, now: Callable[[], float]) -> None:
+        if not (math.isfinite(per_minute) and per_minute > 0):
+            raise ValueError(f"a quota of {per_minute!r} per minute: a finite number above 0 is needed")
+        self._per_minute = per_minute
+        self._size = max(1.0, per_minute * burst / 60.0)
+        self._level = self._size
+        self._now = now
+        self._seen = now()
+
+    def wait_for(self, amount: float) -> float:
+        """Seconds until so much is there; more than the bucket holds needs a full one."""
+        self._refill()
+        return max(0.0, (min(amount, self._size) - self._level) * 60.0 / self._per_minute)
+
+    def take(self, amount: float) -> bool:
+        """Take so much if it is there. More than the bucket holds is let through when it is full."""
+        if self.wait_for(amount) > 1e-9:
+            return False
+        self._level -= amount
+        return True
+
+    def level(self) -> Level:
+        """What an answer reports."""
+        self._refill()
+        missing = self._size - self._level
+        return Level(int(self._per_minute), max(0, int(self._level)), missing * 60.0 / self._per_minute)
+
+    def _refill(self) -> None:
+        now = self._now()
+        self._level = min(self._size, self._level + (now - self._seen) * self._per_minute / 60.0)
+        self._seen = now
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is refused, and for how long.
+
+    Attributes:
+        what: `"requests"`, `"tokens"` or `"concurrency"`.
+        wait: Seconds until it would be let through, or None where the provider does not say.
+    """
+
+    what: str
+    wait: float | None
+
+
+class Quotas:
+    """All limits of one provider together."""
+
+    def __init__(
+        self,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+        at_once: int | None,
+        burst: float,
+        now: Callable[[], float],
+    ) -> None:
+        self.requests = None if requests_per_minute is None else Bucket(requests_per_minute, burst, now)
+        self.tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute, burst, now)
+        self._at_once = at_once
+
+    def enter(self, running: int) -> Refusal | None:
+        """Let a request in beside `running` others, or say why not."""
+        if self._at_once is not None and running >= self._at_once:
+            return Refusal("concurrency", None)
+        return _take("requests", self.requests, 1)
+
+    def charge(self, tokens: int) -> Refusal | None:
+        """Let a request that is in use so many tokens, or say why not. Its request is spent either way."""
+        return _take("tokens", self.tokens, tokens)
+
+
+def _take(what: str, bucket: Bucket | None, amount: float) -> Refusal | None:
+    if bucket is None or bucket.take(amount):
+        return None
+    return Refusal(what, bucket.wait_for(amount))

@@ -1,0 +1,345 @@
+"""The engine's half of the journal's promise, against a journal in memory that commits when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from asyncflow import AsyncFlow, AsyncNode, AsyncParallelBatchFlow, AsyncParallelBatchNode, BatchNode, Node
+from asyncflow.engine.context import Run
+from asyncflow.engine.hosts import running_host
+from asyncflow.engine.journal import Committed
+from asyncflow.engine.tasks import Host
+from asyncflow.outcome import Failed, Ok
+
+
+class Memory:
+    """Implements `Journal`: keeps outcomes of committed items between runs; `commits` counts them."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[Any, ...], Ok[Any] | Failed] = {}
+        self.log: list[str] = []
+        self.hold: list[Callable[[], None]] | None = None
+        self.fail: Exception | None = None
+
+    def place(
+        self, path: tuple[str, ...], visit: int, host: Host, *, key: Any = None, result_type: Any = None
+    ) -> Ledger:
+        return Ledger(self, (path, visit), host)
+
+
+class Ledger:
+    """Implements `Place`."""
+
+    def __init__(self, memory: Memory, where: tuple[Any, ...], host: Host) -> None:
+        self.memory, self.where, self.host = memory, where, host
+        self.seen: dict[str, int] = {}
+        self.actions: list[Any] = []
+
+    @property
+    def has_records(self) -> bool:
+        return any(key[0] == self.where for key in self.memory.kept)
+
+    def key_of(self, item: Any) -> bytes:
+        text = repr(item)
+        count = self.seen[text] = self.seen.get(text, -1) + 1
+        return f"{text}#{count}".encode()
+
+    def key_of_single(self, prep_res: Any) -> bytes:
+        return f"single:{prep_res!r}".encode()
+
+    async def recall(self, key: bytes) -> Ok[Any] | Failed | None:
+        kept = self.memory.kept.get((self.where, key))
+        return kept if isinstance(kept, Ok) else None
+
+    def begin(self, key: bytes) -> None:
+        self.memory.log.append(f"begin {key.decode()}")
+
+    def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
+        def durable() -> None:
+            if self.memory.fail is not None:
+                committed(self.memory.fail)
+                return
+            self.memory.kept[self.where, key] = outcome
+            self.memory.log.append(f"commit {key.decode()}")
+            committed(None)
+
+        if isinstance(outcome, Ok) and isinstance(outcome.value, complex):
+            raise TypeError("a complex number cannot be stored")
+        if self.memory.hold is not None:
+            self.memory.hold.append(durable)
+        else:
+            self.host.from_thread(durable)
+
+    def acted(self, action: Any) -> None:
+        self.memory.log.append(f"acted {'/'.join(self.where[0])} {action}")
+
+
+def run(flow: Any, shared: Any, memory: Memory) -> Any:
+    """One process's run of a flow with this journal."""
+
+    async def main() -> Any:
+        place = Run(running_host(), journal=memory)
+        await flow._step(shared, place.inside("top"))
+        return place.counts.statistics()
+
+    return asyncio.run(main())
+
+
+class Doubles(AsyncParallelBatchNode):
+    calls: list[int]
+
+    async def prep_async(self, shared: Any) -> Any:
+        return shared["items"]
+
+    async def exec_async(self, item: int) -> int:
+        self.calls.append(item)
+        await asyncio.sleep(0)
+        if item < 0:
+            raise ValueError(item)
+        return 2 * item
+
+    async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+        shared["out"] = exec_res
+
+
+def doubles(**settings: Any) -> tuple[Doubles, list[int]]:
+    node = Doubles(**settings)
+    node.calls = []
+    return node, node.calls
+
+
+def test_a_second_run_reads_back_and_calls_nothing() -> None:
+    """Results of committed items are read back; exec does not run again; the results are the same."""
+    memory = Memory()
+    node, calls = doubles()
+    shared = {"items": [1, 2, 2, 3]}
+    run(AsyncFlow(start=node), shared, memory)
+    assert (shared["out"], sorted(calls)) == ([2, 4, 4, 6], [1, 2, 2, 3])
+    again, calls = doubles()
+    shared = {"items": [1, 2, 2, 3]}
+    statistics = run(AsyncFlow(start=again), shared, memory)
+    assert (shared["out"], calls, statistics.recalled) == ([2, 4, 4, 6], [], 4)
+
+
+def test_inserted_and_reordered_items_do_not_redo_finished_ones() -> None:
+    """Only new items run."""
+    memory = Memory()
+    node, _ = doubles()
+    run(AsyncFlow(start=node), {"items": [1, 2, 3]}, memory)
+    again, calls = doubles()
+    shared = {"items": [9, 3, 2, 1, 2]}
+    run(AsyncFlow(start=again), shared, memory)
+    assert (shared["out"], sorted(calls)) == ([18, 6, 4, 2, 4], [2, 9])
+
+
+def test_failed_is_not_done() -> None:
+    """A failed item is recorded, and runs again in the next run."""
+    memory = Memory()
+    node, _ = doubles(on_error="continue")
+    run(AsyncFlow(start=node), {"items": [1, -1]}, memory)
+    assert sorted(type(outcome).__name__ for outcome in memory.kept.values()) == ["Failed", "Ok"]
+    again, calls = doubles(on_error="continue")
+    run(AsyncFlow(start=again), {"items": [1, -1]}, memory)
+    assert calls == [-1]
+
+
+def test_nothing_is_visible_before_it_is_committed() -> None:
+    """post_item sees a result only after its commit."""
+    memory = Memory()
+    memory.hold = []
+    seen: list[int] = []
+
+    class Tells(Doubles):
+        calls: list[int] = []
+
+        def post_item(self, shared: Any, item: int, exec_res: int) -> None:
+            seen.append(item)
+
+    async def main() -> None:
+        assert memory.hold is not None
+        place = Run(running_host(), journal=memory)
+        task = asyncio.ensure_future(
+            AsyncFlow(start=Tells())._step({"items": [1, 2, 3]}, place.inside("top"))
+        )
+        while len(memory.hold) < 3:
+            await asyncio.sleep(0)
+        assert seen == []
+        for durable in memory.hold:
+            durable()
+        await task
+
+    asyncio.run(main())
+    assert seen == [1, 2, 3]
+
+
+def test_a_failure_lets_what_is_in_flight_end_and_be_committed() -> None:
+    """Items in flight are paid for: they end, and are committed, before the first failure is raised."""
+    memory = Memory()
+    fail, others = asyncio.Event(), []
+
+    class Slow(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(100)
+
+        async def exec_async(self, item: int) -> int:
+            if item == 0:
+                await fail.wait()
+                raise ValueError("first")
+            if item == 3:
+                fail.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            others.append(item)
+            return item
+
+    with pytest.raises(ValueError, match="first"):
+        run(AsyncFlow(start=Slow(concurrency=4)), {}, memory)
+    stored = sorted(outcome.value for outcome in memory.kept.values() if isinstance(outcome, Ok))
+    assert stored == sorted(others)
+    assert len(others) < 20
+
+
+def test_a_store_that_fails_stops_the_run_loudly() -> None:
+    """The run never goes on without its store."""
+    memory = Memory()
+    memory.fail = OSError("disk full")
+    node, calls = doubles(concurrency=2)
+    with pytest.raises(OSError, match="disk full"):
+        run(AsyncFlow(start=node), {"items": range(10_000)}, memory)
+    assert len(calls) < 1000
+
+
+def test_a_value_that_cannot_be_stored_fails_its_item() -> None:
+    """The item's outcome is the refusal, committed as a failure."""
+
+    class Odd(AsyncParallelBatchNode):
+        on_error = "continue"
+
+        async def prep_async(self, shared: Any) -> Any:
+            return [1, 2]
+
+        async def exec_async(self, item: int) -> Any:
+            return 1j if item == 2 else item
+
+        async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared["out"] = exec_res
+
+    shared: dict[str, Any] = {}
+    run(AsyncFlow(start=Odd()), shared, Memory())
+    assert shared["out"][0] == 1
+    assert isinstance(shared["out"][1], Failed)
+    assert isinstance(shared["out"][1].error, TypeError)
+
+
+class Load(Node):
+    calls: list[Any]
+
+    def prep(self, shared: Any) -> Any:
+        return shared["path"]
+
+    def exec(self, path: Any) -> Any:
+        self.calls.append(path)
+        return f"text of {path}"
+
+    def post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+        shared["text"] = exec_res
+        return "go"
+
+
+def test_a_plain_node_runs_again_when_its_prep_returned_something_else() -> None:
+    """The record of a plain node holds what prep returned."""
+    memory = Memory()
+    for path, expected in (("a", ["a"]), ("a", []), ("b", ["b"])):
+        node = Load()
+        node.calls = []
+        shared = {"path": path}
+        run(AsyncFlow(start=node), shared, memory)
+        assert (node.calls, shared["text"]) == (expected, f"text of {path}")
+
+
+def test_plain_batch_nodes_are_journaled_in_place_and_on_threads() -> None:
+    """The colour and the number make no difference."""
+    for concurrency in (1, 3):
+        memory = Memory()
+        for expected in ([0, 1, 2], []):
+            calls: list[int] = []
+
+            class Plain(BatchNode):
+                def prep(self, shared: Any) -> Any:
+                    return range(3)
+
+                def exec(self, item: int) -> int:
+                    calls.append(item)
+                    return item + 1
+
+                def post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+                    shared["out"] = exec_res
+
+            shared: dict[str, Any] = {}
+            run(AsyncFlow(start=Plain(concurrency=concurrency)), shared, memory)
+            assert (sorted(calls), shared["out"]) == (expected, [1, 2, 3])
+
+
+def test_each_visit_of_a_loop_is_a_place_of_its_own() -> None:
+    """A node that a loop comes by three times has three records."""
+    memory = Memory()
+
+    class Step(AsyncNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return None
+
+        async def exec_async(self, prep_res: Any) -> Any:
+            made.append(1)
+            return len(made)
+
+        async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared.setdefault("seen", []).append(exec_res)
+            return "again" if len(shared["seen"]) < 3 else None
+
+    for expected in (3, 0):
+        made: list[int] = []
+        step = Step()
+        step - "again" >> step
+        step >> AsyncNode()
+        shared: dict[str, Any] = {}
+        run(AsyncFlow(start=step), shared, memory)
+        assert (len(made), shared["seen"]) == (expected, [1, 2, 3])
+
+
+def test_runs_of_a_batch_flow_are_told_apart_by_their_parameters() -> None:
+    """A new set of parameters runs; the others are read back, whatever their order."""
+    memory = Memory()
+
+    class Work(AsyncNode):
+        async def exec_async(self, prep_res: Any) -> Any:
+            made.append(self.params["n"])
+            return self.params["n"] * 10
+
+        async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared["out"].append(exec_res)
+
+    class All(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in shared["numbers"]]
+
+    for numbers, expected in (([1, 2], [1, 2]), ([3, 2, 1], [3])):
+        made: list[int] = []
+        shared: dict[str, Any] = {"numbers": numbers, "out": []}
+        run(All(start=Work()), shared, memory)
+        assert sorted(made) == expected
+        assert sorted(shared["out"]) == sorted(10 * n for n in numbers)
+
+
+def test_actions_are_told_to_the_journal() -> None:
+    """So that a replay that takes another way can be noticed."""
+    memory = Memory()
+    node = Load()
+    node.calls = []
+    node - "go" >> AsyncNode(name="end")
+    run(AsyncFlow(start=node), {"path": "a"}, memory)
+    assert "acted top/Load go" in memory.log

@@ -1,0 +1,216 @@
+"""Streaming: pieces as they come, and everything that can go wrong in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import trio
+
+from asyncflow import errors
+from asyncflow.http import Timeouts
+from asyncflow.http.sse import Event, EventDecoder
+from asyncflow.llm import LLMClient
+from asyncflow.policy.retry import Retry
+from asyncflow.testing import SimulatedProvider
+from tests.http.raw import Conversation, Script, answer, raw_server
+
+PROVIDERS = ["openai", "anthropic"]
+TEXT = "The quick brown fox jumps over the lazy dog, naïvely: 狐狸 🦊."
+
+
+def client(provider: SimulatedProvider, kind: str, **options: Any) -> LLMClient:
+    url = provider.base_url if kind == "openai" else provider.anthropic_base_url
+    return LLMClient("m", provider=kind, base_url=url, api_key="", **options)
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+@pytest.mark.asyncio
+async def test_pieces_and_the_whole(kind: str) -> None:
+    """The pieces together are the text; afterwards usage and why it ended are known."""
+    async with (
+        SimulatedProvider(reply=lambda asked: TEXT, latency=0) as provider,
+        client(provider, kind) as llm,
+    ):
+        async with llm.stream("say it") as pieces:
+            with pytest.raises(RuntimeError, match="not been read to its end"):
+                pieces.completion
+            texts = [text async for text in pieces]
+        whole = await llm.complete("say it")
+        assert pieces.completion.usage == whole.usage and llm.statistics().usage == whole.usage + whole.usage
+    assert len(texts) > 5 and "".join(texts) == TEXT == pieces.completion.text
+    assert pieces.completion.finish_reason == "stop" and pieces.completion.request_id
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+@pytest.mark.asyncio
+async def test_faults_before_the_first_piece_are_repeated(kind: str) -> None:
+    """Statuses and connections that break before anything was given out."""
+    script = [500, "reset", 429, None]
+    async with SimulatedProvider(latency=0, script=script, reply=lambda asked: TEXT) as provider:
+        async with client(provider, kind, retry=Retry(attempts=3, wait=0)) as llm:
+            texts = [text async for text in llm.stream("say it")]
+            assert llm.statistics().attempts == 4
+    assert "".join(texts) == TEXT
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("cut", errors.HTTPConnectionError),
+        ("no_end", errors.BadAnswerError),
+        ("error_event", errors.ServerError),
+    ],
+)
+@pytest.mark.asyncio
+async def test_faults_after_the_first_piece_are_told(fault: str, error: Any, kind: str) -> None:
+    """What was given out stays given out; the error follows, and nothing is asked twice."""
+    async with SimulatedProvider(latency=0, script=[fault], reply=lambda asked: TEXT) as provider:
+        async with client(provider, kind) as llm:
+            texts = []
+            with pytest.raises(error):
+                async for text in llm.stream("say it"):
+                    texts.append(text)
+            assert llm.statistics().running == 0
+        assert provider.statistics().asked == 1
+    assert texts and TEXT.startswith("".join(texts))
+
+
+@pytest.mark.asyncio
+async def test_leaving_early_stops_the_provider() -> None:
+    """The connection is closed and the slot is free again."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        chunk = {"choices": [{"delta": {"content": "one "}}]}
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        await talk.send(f"data: {json.dumps(chunk)}\n\n".encode())
+        await talk.server.hang(talk)
+
+    async with raw_server(script) as server:
+        async with LLMClient("m", base_url=server.url, api_key="", concurrency=1) as llm:
+            for _ in range(2):
+                async with llm.stream("x") as pieces:
+                    assert await anext(pieces) == "one "
+                await server.left.wait()
+                server.left.clear()
+            reading = asyncio.create_task(anext(llm.stream("x")))
+            assert await reading == "one "
+
+
+def events(*data: Any, end: bytes = b"") -> Script:
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n")
+        for one in data:
+            text = one if isinstance(one, str) else json.dumps(one)
+            await talk.send(f"data: {text}\n\n".encode())
+        await talk.send(end)
+
+    return script
+
+
+def piece(text: str, reason: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": text}, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize(
+    ("script", "result"),
+    [
+        (events(piece("a"), piece("b", "stop")), "ab"),  # [DONE] is missing, but the answer has ended
+        (events(piece("a"), "[DONE]"), "a"),
+        (events({"choices": []}, piece("a", "length"), {"choices": [], "usage": {}}, "[DONE]"), "a"),
+        (events(piece("", "stop"), "[DONE]"), ""),
+        (events(piece("a")), errors.BadAnswerError),
+        (events(), errors.BadAnswerError),
+        (events("{not json"), errors.BadAnswerError),
+        (events("[1]"), errors.BadAnswerError),
+        (events({"error": {"message": "no credit", "code": 402}}), errors.AccessDeniedError),
+        (events(piece("a"), end=b"data: " + b"x" * 70_000_000), errors.AnswerTooLargeError),
+    ],
+)
+@pytest.mark.asyncio
+async def test_odd_streams(script: Script, result: Any) -> None:
+    """Ends that are missing, empty answers, events that are none."""
+    async with raw_server(script) as server:
+        async with LLMClient("m", base_url=server.url, api_key="", retry=None) as llm:
+            stream = llm.stream("x")
+            if isinstance(result, str):
+                assert "".join([text async for text in stream]) == result == stream.completion.text
+            else:
+                with pytest.raises(result):
+                    async for _ in stream:
+                        pass
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_does_not_stream() -> None:
+    """A whole answer comes as one piece."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(answer(json.dumps({"choices": [{"message": {"content": "all of it"}}]}).encode()))
+
+    async with raw_server(script) as server:
+        async with LLMClient("m", base_url=server.url, api_key="") as llm:
+            assert [text async for text in llm.stream("x")] == ["all of it"]
+
+
+@pytest.mark.asyncio
+async def test_silence_in_the_middle() -> None:
+    """Keep-alive comments do not end the attempt's total; silence ends at the read timeout."""
+
+    async def silent(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        await talk.server.hang(talk)
+
+    async def comments(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while True:
+            await talk.send(b": keep-alive\n\n")
+            await asyncio.sleep(0.02)
+
+    for script, phase in ((silent, "read"), (comments, "total")):
+        async with raw_server(script) as server:
+            timeout = Timeouts(connect=5, read=0.1, total=0.2)
+            async with LLMClient("m", base_url=server.url, api_key="", retry=None, timeout=timeout) as llm:
+                with pytest.raises(errors.HTTPTimeoutError) as caught:
+                    await anext(llm.stream("x"))
+                assert caught.value.phase == phase
+
+
+def test_on_trio() -> None:
+    """The same on trio, as far as reading to the end goes.
+
+    A stream left early there works too, but httpx's own generators are then closed by the garbage collector,
+    for which trio has a warning.
+    """
+
+    async def main(url: str) -> str:
+        async with LLMClient("m", base_url=url, api_key="") as llm:
+            return "".join([text async for text in llm.stream("x")])
+
+    with SimulatedProvider(latency=0, reply=lambda asked: TEXT) as provider:
+        assert trio.run(main, provider.base_url) == TEXT
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_events_wherever_they_are_cut(size: int) -> None:
+    """All three line ends, comments, several data lines, names, ids, a byte order mark, multi-byte text."""
+    body = (
+        "\ufeff: hi\r\ndata: a\r\ndata:b\r\n\r\nevent: x\ndata: 狐狸\n\nid: 1\rretry: 5\rdata\r\r"
+        "event: nothing\n\ndata: [DONE]\n\ndata: unfinished"
+    ).encode()
+    decoder = EventDecoder()
+    found = [one for start in range(0, len(body), size) for one in decoder.feed(body[start : start + size])]
+    assert found == [
+        Event("message", "a\nb"),
+        Event("x", "狐狸"),
+        Event("message", ""),
+        Event("message", "[DONE]"),
+    ]

@@ -1,0 +1,98 @@
+"""Structured output through the client: modes, re-asks, and giving up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from asyncflow.errors import ModelOutputError
+from asyncflow.llm import LLMClient, Price
+from asyncflow.policy.retry import Retry
+from asyncflow.testing import Asked, SimulatedProvider
+
+pytestmark = pytest.mark.asyncio
+PROVIDERS = ["openai", "anthropic"]
+
+
+class Point(BaseModel):
+    x: int
+    y: int
+
+
+def client(provider: SimulatedProvider, kind: str, **options: Any) -> LLMClient:
+    url = provider.base_url if kind == "openai" else provider.anthropic_base_url
+    return LLMClient("m", provider=kind, base_url=url, api_key="", **options)
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_a_model_class(kind: str) -> None:
+    """The provider's own mode is used, and parsed is the model."""
+    async with SimulatedProvider(latency=0) as provider, client(provider, kind) as llm:
+        done = await llm.complete("a point", schema=Point)
+        sent = provider.log[0].body
+    assert isinstance(done.parsed, Point) and json.loads(done.text) == done.parsed.model_dump()
+    if kind == "openai":
+        form = sent["response_format"]["json_schema"]
+        assert form["name"] == "Point" and form["strict"] is True
+        schema = form["schema"]
+    else:
+        schema = sent["output_config"]["format"]["schema"]
+    assert schema["additionalProperties"] is False and schema["required"] == ["x", "y"]
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_a_json_schema(kind: str) -> None:
+    """parsed is the JSON."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}, "required": ["n"]}
+    async with SimulatedProvider(latency=0) as provider, client(provider, kind) as llm:
+        done = await llm.complete("a number", schema=schema)
+    assert done.parsed["n"] >= 5
+
+
+def answers(*texts: str) -> Callable[[Asked], str]:
+    rest = list(texts)
+    return lambda asked: rest.pop(0)
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_a_wrong_answer_is_shown_what_is_wrong(kind: str) -> None:
+    """The model sees its answer and the problems; tokens and cost of both answers count."""
+    reply = answers('{"x": 1}', '{"x": 1, "y": 2}')
+    async with SimulatedProvider(reply=reply, latency=0) as provider:
+        async with client(provider, kind, price=Price(1.0, 2.0)) as llm:
+            done = await llm.complete("a point", schema=Point)
+            statistics = llm.statistics()
+        first, second = provider.log
+    assert done.parsed == Point(x=1, y=2) and statistics.reasked == 1
+    assert second.messages[: len(first.messages)] == first.messages
+    assert second.messages[-2] == {"role": "assistant", "content": '{"x": 1}'}
+    assert "$.y: Field required" in second.messages[-1]["content"]
+    assert done.usage == statistics.usage and done.cost == statistics.cost
+    assert done.usage.output_tokens == 2 + 4
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_giving_up(kind: str) -> None:
+    """After the re-asks the error has the last text, the problems and the tokens, and is not multiplied."""
+    async with (
+        SimulatedProvider(reply=lambda asked: "no", latency=0) as provider,
+        client(provider, kind) as llm,
+    ):
+        with pytest.raises(ModelOutputError, match="in 2 answers: .*no JSON") as caught:
+            await llm.complete("a point", schema=Point, reasks=1)
+        assert provider.statistics().asked == 2
+    error = caught.value
+    assert error.text == "no" and error.usage.output_tokens == 2 and not Retry(on=Exception).repeats(error)
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_an_answer_that_was_cut_is_not_asked_for_again(kind: str) -> None:
+    """The same question would be cut in the same place."""
+    async with SimulatedProvider(reply=lambda asked: '{"x": 1, "y": 2}', latency=0) as provider:
+        async with client(provider, kind) as llm:
+            with pytest.raises(ModelOutputError, match="in 1 answer: .*'length'"):
+                await llm.complete("a point", schema=Point, max_tokens=2)
