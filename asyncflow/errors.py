@@ -17,6 +17,14 @@
     ├─ NotSupportedError             an argument whose part of asyncflow cannot be used here (a ValueError)
     ├─ TransientError                trying again may help; carries .retry_after and .exhausted
     ├─ ModelOutputError              the model's text never was what was asked for; carries .text
+    ├─ StoreError                    a run's records cannot be written or read, so the run stops
+    │  ├─ StoreLockedError           another process has the store; carries .pid .host .started
+    │  └─ StoreFormatError           not a store, a damaged one, or one of a newer version
+    ├─ NotStorableError              a value could not be read back if it were recorded (a TypeError)
+    ├─ KeyNeededError                an item has no content to be known by, so it needs a key (a TypeError)
+    ├─ DuplicateKeyError             two items of one place have the same key (a ValueError)
+    ├─ ResumeMismatchError           the program is not the one that recorded the run; carries .differences
+    ├─ RecordedError                 what an item failed with in an earlier process; carries .kind
     └─ HTTPError                     one HTTP call failed; carries .status .url .request_id .retry_after …
        ├─ HTTPConnectionError        no connection, or it broke (a TransientError, a ConnectionError)
        ├─ HTTPTimeoutError           a part or the whole took too long (a TransientError, a TimeoutError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -65,8 +66,9 @@ class RunJournal:
         self._retry_failed = retry_failed
         self._encoders = tuple(encoders)
         self._types = (*types, *_met())
-        self._codecs: dict[int, tuple[Any, Codec]] = {}
+        self._codecs: dict[Any, Codec] = {}
         self._open: list[RunPlace] = []
+        self._crowd = 1000
         self._recall: Recall | None = None
         self._known: frozenset[int] | None = frozenset()
         self._suspects: dict[bytes, Verdict] = {}
@@ -114,8 +116,9 @@ class RunJournal:
             suspects=self._suspects,
         )
         self._open.append(place)
-        if len(self._open) > 1000:
+        if len(self._open) > self._crowd:
             self._open = [each for each in self._open if each._in_flight]
+            self._crowd = 2 * len(self._open) + 1000
         return place
 
     def close(self, how: str) -> None:
@@ -137,16 +140,21 @@ class RunJournal:
         return f"<RunJournal {self.run_id} session={self.session} {self.counts} {self._writer!r}>"
 
     def _codec(self, result_type: Any) -> Codec:
-        found = self._codecs.get(id(result_type))
+        try:
+            found = self._codecs.get(result_type)
+        except TypeError:  # an Annotated with a list in it, say
+            return Codec(result_type, encoders=self._encoders, also=self._types)
         if found is None:
-            codec = Codec(result_type, encoders=self._encoders, also=self._types)
-            found = self._codecs[id(result_type)] = (result_type, codec)
-        return found[1]
+            found = self._codecs[result_type] = Codec(result_type, encoders=self._encoders, also=self._types)
+        return found
 
 
 def nodes_of(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in a place's path: parameters of batch-flow runs, which are JSON objects, left out."""
-    return tuple(part for part in path if not part.startswith("{"))
+    """The names in a place's path, without the visits and the parameters' digests of the runs around it."""
+    return tuple(part for part in path if not _WAY.fullmatch(part))
+
+
+_WAY = re.compile(r"visit \d+|[0-9a-f]{32}")
 
 
 def _met() -> list[Any]:

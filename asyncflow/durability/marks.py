@@ -18,6 +18,8 @@ _HEADER = struct.Struct("<8sQ")
 _MAGIC = b"asyncmk1"
 _SLOT = struct.Struct("<16sQII")
 _EMPTY = bytes(_SLOT.size)
+#: There was no room for a mark: the item is simply under no suspicion.
+NO_SLOT = -1
 #: Slots per mapped piece; a piece is a whole number of pages on every platform.
 _SLOTS = 64 * 1024 // _SLOT.size
 
@@ -61,7 +63,7 @@ class FileMarks:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        os.ftruncate(self._file, mmap.ALLOCATIONGRANULARITY)
+        _allocate(self._file, 0, mmap.ALLOCATIONGRANULARITY)
         self._header = mmap.mmap(self._file, mmap.ALLOCATIONGRANULARITY)
         self._pieces: list[mmap.mmap] = []
         self._free: list[int] = []
@@ -73,11 +75,14 @@ class FileMarks:
                 slot = self._free.pop()
                 break
             except IndexError:
-                self._grow()
+                if not self._grow():
+                    return NO_SLOT
         _SLOT.pack_into(self._pieces[slot // _SLOTS], slot % _SLOTS * _SLOT.size, key, place, session, 1)
         return slot
 
     def clear(self, slot: int) -> None:
+        if slot == NO_SLOT:
+            return
         at = slot % _SLOTS * _SLOT.size
         self._pieces[slot // _SLOTS][at : at + _SLOT.size] = _EMPTY
         self._free.append(slot)
@@ -95,13 +100,25 @@ class FileMarks:
             piece.close()
         os.close(self._file)
 
-    def _grow(self) -> None:
+    def _grow(self) -> bool:
         size = _SLOTS * _SLOT.size
         offset = mmap.ALLOCATIONGRANULARITY + len(self._pieces) * size
-        os.ftruncate(self._file, offset + size)
+        try:
+            _allocate(self._file, offset, size)
+        except OSError:
+            return False
         first = len(self._pieces) * _SLOTS
         self._pieces.append(mmap.mmap(self._file, size, offset=offset))
         self._free.extend(range(first + _SLOTS - 1, first - 1, -1))
+        return True
+
+
+def _allocate(file: int, offset: int, size: int) -> None:
+    """With its blocks: a store into a mapped hole of a full disk would end the process (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, offset, size)
+    else:
+        os.pwrite(file, bytes(size), offset)
 
 
 def read(path: Path) -> tuple[int, list[Mark]]:

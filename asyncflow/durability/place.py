@@ -11,6 +11,7 @@ from asyncflow.durability.codec import Codec, Unreadable, Unstorable
 from asyncflow.durability.crashes import Verdict
 from asyncflow.durability.failures import short
 from asyncflow.durability.keys import PlaceKeys
+from asyncflow.durability.marks import NO_SLOT
 from asyncflow.durability.recall import Asker, Recall
 from asyncflow.durability.store import ACTION, FAILED, OK, PlaceRow, Record
 from asyncflow.durability.writer import Writer
@@ -139,8 +140,8 @@ class RunPlace:
         else:
             kind, usage, data = FAILED, None, failures.dump(outcome)
         now = time.time()
-        slot, began = self._in_flight.pop(key, (-1, now))
-        if slot >= 0:
+        slot, began = self._in_flight.pop(key, (NO_SLOT, now))
+        if slot != NO_SLOT:
             self._writer.marks.clear(slot)
         self._fresh = True
         label = None if outcome.key is None else short(outcome.key, 200)

@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from asyncflow.durability import MemoryStore, SQLStore, open_journal
-from asyncflow.engine.tasks import running_host
+from asyncflow.engine.hosts import running_host
 from asyncflow.outcome import Ok
 from tests.benchmarks.measure import Case, Row, environment, interleave, table
 

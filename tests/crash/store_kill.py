@@ -28,7 +28,7 @@ from asyncflow.durability.runs import status
 from asyncflow.durability.sqlreader import SQLReader
 from asyncflow.durability.sqlstore import SQLStore
 from asyncflow.durability.sqlwriter import SQLWriter
-from asyncflow.engine.tasks import running_host
+from asyncflow.engine.hosts import running_host
 from asyncflow.outcome import Ok
 
 ITEMS, CONCURRENCY = 400, 16

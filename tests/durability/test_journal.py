@@ -16,8 +16,8 @@ from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.marks import Mark
 from asyncflow.durability.place import RunPlace
 from asyncflow.engine.driver import BlockingHost, drive
+from asyncflow.engine.hosts import running_host
 from asyncflow.engine.journal import Journal, Place
-from asyncflow.engine.tasks import running_host
 from asyncflow.errors import (
     DuplicateKeyError,
     NotStorableError,

@@ -112,7 +112,7 @@ def test_code_without_source_still_counts() -> None:
 
 
 def test_a_changed_program_is_refused_kept_or_dropped() -> None:
-    """Refused, nothing is written; kept, its results count; dropped, those of changed nodes never do again."""
+    """Refused, nothing is written; kept, results count; dropped, those of changed nodes never do."""
     from asyncflow.engine.driver import BlockingHost, drive
     from asyncflow.outcome import Ok
 
@@ -126,7 +126,9 @@ def test_a_changed_program_is_refused_kept_or_dropped() -> None:
             found = {}
             for name in ("A", "B"):
                 host = BlockingHost()
-                place = journal.place(("Flow", '{"n": 1}', name), 0, host, key=None, result_type=None)
+                place = journal.place(
+                    ("Flow", "visit 2", "0f" * 16, name), 0, host, key=None, result_type=None
+                )
                 key = place.key_of("x")
                 found[name] = drive(host, place.recall(key)) is not None
                 if not found[name] and not options.get("look"):
@@ -151,7 +153,8 @@ def test_the_banner_says_what_is_kept_and_what_will_run() -> None:
     """In the words of the goal; parts that are nothing are left out."""
     assert banner(Counts(5)) == "5 done and kept"
     assert banner(Counts(1, 2, 1, 1), 4, retry_failed=False) == (
-        "1 of 4 done and kept, 2 failed are kept as failed, 1 was in flight, 1 under suspicion of ending the process"
+        "1 of 4 done and kept, 2 failed are kept as failed, 1 was in flight, "
+        "1 under suspicion of ending the process"
     )
 
 
