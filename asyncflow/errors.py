@@ -18,6 +18,14 @@
     ├─ BudgetSpentError              max_cost leaves no room for this call; carries .reason
     ├─ TransientError                trying again may help; carries .retry_after and .exhausted
     ├─ ModelOutputError              the model's text never was what was asked for; carries .text
+    ├─ StoreError                    a run's records cannot be written or read, so the run stops
+    │  ├─ StoreLockedError           another process has the store; carries .pid .host .started
+    │  └─ StoreFormatError           not a store, a damaged one, or one of a newer version
+    ├─ NotStorableError              a value could not be read back if it were recorded (a TypeError)
+    ├─ KeyNeededError                an item has no content to be known by, so it needs a key (a TypeError)
+    ├─ DuplicateKeyError             two items of one place have the same key (a ValueError)
+    ├─ ResumeMismatchError           the program is not the one that recorded the run; carries .differences
+    ├─ RecordedError                 what an item failed with in an earlier process; carries .kind
     └─ HTTPError                     one HTTP call failed; carries .status .url .request_id .retry_after …
        ├─ HTTPConnectionError        no connection, or it broke (a TransientError, a ConnectionError)
        ├─ HTTPTimeoutError           a part or the whole took too long (a TransientError, a TimeoutError)
@@ -264,3 +272,72 @@ class ModelOutputError(AsyncflowError):
         self.problems = problems
         self.usage = usage
         self.exhausted = exhausted
+
+
+class StoreError(AsyncflowError):
+    """A run's records could not be written or read. What was committed before is whole.
+
+    A run never goes on without its store: results that wait to be recorded get this error instead.
+    """
+
+
+class StoreLockedError(StoreError):
+    """Another process has the store open for writing.
+
+    Attributes:
+        pid, host: Who, or None where the holder has not said so.
+        started: When it opened the store, as ISO 8601 text in UTC, or None.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        pid: int | None = None,
+        host: str | None = None,
+        started: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.host = host
+        self.started = started
+
+
+class StoreFormatError(StoreError):
+    """The file is not a store, is damaged, or was written by a newer version. It was left as it is."""
+
+
+class NotStorableError(AsyncflowError, TypeError):
+    """A result was refused before it was recorded, because it could not be read back as what it is."""
+
+
+class KeyNeededError(AsyncflowError, TypeError):
+    """An item's content cannot be digested, so a durable run cannot know it again without a `key`."""
+
+
+class DuplicateKeyError(AsyncflowError, ValueError):
+    """The user's `key` gave the same key for two items of one place."""
+
+
+class ResumeMismatchError(AsyncflowError):
+    """The program is not the one that recorded the run, or does not do again what it did.
+
+    Attributes:
+        differences: What differs, one line each.
+    """
+
+    def __init__(self, message: str = "", *, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class RecordedError(AsyncflowError):
+    """What an item failed with in an earlier process, as text: stored errors are not rebuilt by name.
+
+    Attributes:
+        kind: The name of the original exception's class.
+    """
+
+    def __init__(self, message: str = "", *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
