@@ -218,7 +218,7 @@ class HTTPClient:
 
     def _lane_of(self, limits: Limits | None, settings: LaneSettings) -> Callable[[], Lane]:
         secret = " ".join(self._headers.get(name, "") for name in sorted(failures.SECRET_HEADERS)).strip()
-        return lambda: (limits or Limits.of_loop()).lane(
+        return lambda: (limits if limits is not None else Limits.of_loop()).lane(
             self._base, secret, settings=settings, stops_when_denied=bool(secret)
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import anyio
 
 from asyncflow.errors import NotSupportedError
-from asyncflow.http import HTTPClient, HTTPXClient, Lane, OpenLane, Timeouts
+from asyncflow.http import HTTPClient, HTTPXClient, Lane, Timeouts
 from asyncflow.http.client import RETRY
 from asyncflow.llm.anthropic import Anthropic
 from asyncflow.llm.ask import Ask, Prompt, messages_of
@@ -342,6 +342,4 @@ def _lane(
                 "limits= is a lane of its own, instead of concurrency= and quotas: give one, or a Limits"
             )
         return limits
-    if limits is None and settings == LaneSettings():
-        return OpenLane()
-    return lambda: (limits or Limits.of_loop()).lane(base_url, key, model, settings)
+    return lambda: (limits if limits is not None else Limits.of_loop()).lane(base_url, key, model, settings)
