@@ -36,6 +36,9 @@ T = TypeVar("T")
 #: What `request` and `LLMClient` repeat by default.
 RETRY = Retry(attempts=4, wait=0.5, max_wait=60.0)
 
+#: Refusals of one call that only its lane waits for. One that is refused more often waits longer than others.
+_LANE_WAITS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class HTTPStatistics:
@@ -264,7 +267,8 @@ class HTTPClient:
                             error.attempts = tally.attempts
                             error.exhausted = self._retry is not None
                         raise
-                    if isinstance(self._lane, RateLane) and isinstance(error, errors.RateLimitedError):
+                    refused = isinstance(error, errors.RateLimitedError)
+                    if refused and isinstance(self._lane, RateLane) and tally.refusals <= _LANE_WAITS:
                         continue  # the lane itself waits, for everybody
                 async with waiting("retry"):
                     await clock.sleep(wait)
