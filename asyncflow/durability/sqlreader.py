@@ -65,13 +65,17 @@ class SQLReader:
         return found
 
     def following(self, run: int, after: int, limit: int) -> list[tuple[int, Record]]:
-        (text,) = self._rows(_SIZES, {"run": run, "after": after, "limit": limit}, scalars=True)
-        last, size = after, 0
-        for seq, length in json.loads(text):
-            last, size = seq, size + length
-            if size > _BYTES:
-                break
-        return self._records(_FOLLOWING, {"run": run, "after": after, "last": last})
+        while True:
+            (text,) = self._rows(_SIZES, {"run": run, "after": after, "limit": limit}, scalars=True)
+            last, size = 0, 0
+            for seq, length in json.loads(text):
+                last, size = seq, size + length
+                if size > _BYTES:
+                    break
+            found = self._records(_FOLLOWING, {"run": run, "after": after, "last": last}) if last else []
+            if found or not last:
+                return found
+            after = last  # all of these were replaced later
 
     def places(self, run: int, limit: int) -> list[int]:
         return list(self._rows(select(places.c.id).where(places.c.run == run).limit(limit), scalars=True))
@@ -199,7 +203,7 @@ _FOLLOWING = _in_one_row(
 )
 _sizes = (
     select(records.c.seq, func.length(records.c.data).label("size"))
-    .where(records.c.seq > bindparam("after"), records.c.run == bindparam("run"), _COUNTS)
+    .where(records.c.seq > bindparam("after"), records.c.run == bindparam("run"))
     .order_by(records.c.seq)
     .limit(bindparam("limit", type_=Integer))
     .subquery()
