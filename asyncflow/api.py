@@ -12,13 +12,13 @@ from asyncflow.durability.resume import Fingerprint, facts_of, of_outline
 from asyncflow.engine.checks import (
     check_concurrency,
     check_function,
+    check_limits,
     check_retry,
     check_seconds,
     check_stored,
     discarded,
     is_async,
     name_of,
-    refuse,
 )
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
@@ -127,7 +127,8 @@ async def amap(
         changed: What to do where `func` is no longer what the run was recorded with: "refuse", "keep" its
             results, or "drop" them.
         retry_failed: Whether a resumed run runs failed items again.
-        limits: Not in this version; giving it is an error.
+        limits: A `Limits` of `asyncflow.policy`: requests per minute, calls at once, pauses after refusals,
+            for the attempts of all who share it. Waiting for them is no part of a timeout.
 
     Returns:
         One result per item, in input order.
@@ -148,10 +149,9 @@ async def amap(
         >>> asyncio.run(amap(double, range(4), concurrency=2))
         [0, 2, 4, 6]
     """
-    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key, limits)
     policy = OnError.of(on_error)
     check_items(items, "items")
-    refuse(limits=limits)
     check_stored(store, run_id, key)
     listeners = check_observers(observers)
     host = running_host()
@@ -206,10 +206,9 @@ def stream(
         >>> asyncio.run(main())
         [0, 2, 4]
     """
-    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key, limits)
     policy = OnError.of(on_error)
     check_items(items, "items")
-    refuse(limits=limits)
     check_stored(store, run_id, key)
 
     def open_journal() -> AbstractAsyncContextManager[Journal] | None:
@@ -247,6 +246,7 @@ def _run_step(
     total_timeout: float | None,
     offload: bool,
     key: Callable[[Any], Any] | None,
+    limits: Any,
 ) -> Step:
     check_function(func)
     check_concurrency(concurrency)
@@ -265,6 +265,7 @@ def _run_step(
         total_timeout=check_seconds(total_timeout, "total_timeout"),
         adapt=_settle,
         key=key,
+        limits=check_limits(limits),
     )
 
 

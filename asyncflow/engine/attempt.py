@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
@@ -21,7 +21,7 @@ from asyncflow.engine.journal import Place
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import sleep
-from asyncflow.errors import BudgetSpentError, CoroutineReturnedError
+from asyncflow.errors import BudgetSpentError, CoroutineReturnedError, NotSupportedError
 from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
 from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 from asyncflow.threads import Job, ThreadPool
@@ -43,6 +43,8 @@ async def attempt(slot: Slot, item: Any) -> Any:
             run.tell(ItemStarted(run.path, run.host.now(), slot.index, slot.attempt))
         slot.expired = None
         call = partial(in_thread, slot, step.call, step.timed) if step.mode is Mode.THREAD else step.call
+        if step.limits is not None:
+            call = partial(in_lane, slot, call)
         if step.timed:
             if slot.interrupt is None:
                 slot.interrupt = run.host.interrupt()
@@ -57,6 +59,18 @@ async def attempt(slot: Slot, item: Any) -> Any:
         return value
     finally:
         slot.end()
+
+
+async def in_lane(slot: Slot, call: Callable[[Any], Awaitable[Any]], item: Any) -> Any:
+    """Make a call when the lane of its step's limits lets it; a refusal that it raises pauses the lane."""
+    limits = slot.step.limits
+    assert limits is not None
+    if slot.run.host.blocking:
+        raise NotSupportedError(
+            f"{slot.step.name}: limits= needs an event loop to wait in; run the flow with run_sync or run"
+        )
+    async with limits.lane().attempt(retry=slot.attempt > 1):
+        return await call(item)
 
 
 async def in_thread(

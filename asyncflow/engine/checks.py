@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from asyncflow.errors import NotSupportedError
 from asyncflow.policy.retry import Retry
 
 
@@ -72,15 +71,17 @@ def discarded(value: object) -> bool:
     return inspect.isawaitable(value)
 
 
-def refuse(**arguments: object) -> None:
-    """Refuse arguments whose part of asyncflow does not exist yet.
+def check_limits(value: Any) -> Any:
+    """`value` as a Limits, or None.
 
     Raises:
-        NotSupportedError: If one of them is given.
+        TypeError: If it is anything else.
     """
-    for name, value in arguments.items():
-        if value is not None:
-            raise NotSupportedError(f"{name}={value!r}: {_NOT_YET[name]} Leave {name} out; nothing was run.")
+    if value is None or (callable(getattr(value, "lane", None)) and not isinstance(value, type)):
+        return value
+    raise TypeError(
+        f"limits={value!r}: give a Limits, such as Limits(requests_per_minute=500) from asyncflow.policy"
+    )
 
 
 def check_stored(store: object, run_id: object, key: object = None) -> None:
@@ -95,11 +96,6 @@ def check_stored(store: object, run_id: object, key: object = None) -> None:
         raise TypeError(f"run_id={run_id!r}: a text is needed, or None for a new run")
     if key is not None and not callable(key):
         raise TypeError(f"key={key!r}: a function is needed that takes an item and returns its key")
-
-
-_NOT_YET = {
-    "limits": "this version of asyncflow has no shared limits yet; use concurrency.",
-}
 
 
 def is_async(function: Any) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asyncflow.engine.context import Run
 from asyncflow.policy.retry import Retry
+
+if TYPE_CHECKING:
+    from asyncflow.policy.limits import Limits
 
 
 class Mode(Enum):
@@ -32,6 +35,8 @@ class Step:
             raises. None: the error stands.
         fallback_mode: How the fallback is called.
         name: How people call it: the node's name, the function's.
+        limits: Lanes (`asyncflow.policy.Limits`); each attempt runs in the one without a provider, which
+            needs an event loop.
         owner: Who asks for `cur_retry`: the node, or None.
         exec: Whether the call is an `exec`. A run of a flow is not: it takes no slot and is not counted.
         key: The user's function from an item to its key in the journal; None: the content is the key.
@@ -47,6 +52,7 @@ class Step:
     retry: Retry = ONCE
     timeout: float | None = None
     total_timeout: float | None = None
+    limits: Limits | None = None
     owner: object = None
     exec: bool = True
     key: Callable[[Any], Any] | None = None
@@ -60,4 +66,10 @@ class Step:
     def guarded(self, run: Run) -> bool:
         """Whether an attempt needs more than the bare call."""
         capped = self.exec and run.cap is not None
-        return capped or run.tell is not None or self.mode is Mode.THREAD or self.timed
+        return (
+            capped
+            or self.limits is not None
+            or run.tell is not None
+            or self.mode is Mode.THREAD
+            or self.timed
+        )

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any
 
-from asyncflow.engine.checks import check_concurrency, refuse
+from asyncflow.engine.checks import check_concurrency
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import describe
 from asyncflow.engine.items import collect
@@ -103,7 +103,10 @@ class Flow(BaseNode):
         ):
             raise ValueError(f"{where}: max_steps={self.max_steps!r}: a whole number from 1, or None")
         check_concurrency(self.concurrency, f"{where}: concurrency")
-        refuse(limits=self.limits)
+        if self.limits is not None:
+            raise ValueError(
+                f"{where}: limits={self.limits!r}: a flow makes no calls; give limits to its nodes"
+            )
         self._check_kind_of_flow(where)
         return OnError.of(self.on_error)
 

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any
 
 from asyncflow.engine.attempt import refuse_coroutine, run_one
-from asyncflow.engine.checks import check_concurrency, check_retry, check_seconds, refuse
+from asyncflow.engine.checks import check_concurrency, check_limits, check_retry, check_seconds
 from asyncflow.engine.context import Run
 from asyncflow.engine.driver import BlockingHost, drive
 from asyncflow.engine.failure import add_note, explain
@@ -44,7 +44,7 @@ class Node(BaseNode):
         on_error: "raise", or "continue": `post` then receives a `Failed` where `exec` has failed for good.
         offload: Run `exec` on a worker thread.
         concurrency: Of batch nodes: how many items are at work at once.
-        limits: Not in this version.
+        limits: A `Limits` of `asyncflow.policy` that the attempts share with others; it needs an event loop.
         name: What errors, events and drawings call it; the class's name by default.
         version: For runs that are stored: a new version means that old results no longer hold.
 
@@ -144,7 +144,7 @@ class Node(BaseNode):
         check_concurrency(self.concurrency, f"{where}: concurrency")
         check_seconds(self.timeout, f"{where}: timeout")
         check_seconds(self.total_timeout, f"{where}: total_timeout")
-        refuse(limits=self.limits)
+        check_limits(self.limits)
         return OnError.of(self.on_error)
 
     def exec_fallback(self, prep_res: Any, exc: Exception) -> Any:
@@ -180,7 +180,7 @@ class Node(BaseNode):
             self._error_policy()  # it may have been set since, to what cannot be compared
             if self.concurrency > 1:
                 return True
-        return self.offload or run.offload or self._has_timeout()
+        return self.offload or run.offload or self._has_timeout() or self.limits is not None
 
     def _engine_step(self, run: Run) -> Step:
         """What the engine is to do with each item."""
@@ -215,6 +215,7 @@ class Node(BaseNode):
             total_timeout=check_seconds(self.total_timeout, "total_timeout"),
             owner=self,
             key=key if callable(key) else None,
+            limits=self.limits,
         )
 
     async def _run_step(self, shared: Any, run: Run) -> Any:

@@ -13,7 +13,6 @@ import pytest
 from asyncflow import AsyncFlow, AsyncNode, amap, run_sync, stream
 from asyncflow import run as run_flow
 from asyncflow.engine.checks import is_async, name_of
-from asyncflow.errors import NotSupportedError
 
 ran: list[Any] = []
 
@@ -69,7 +68,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"run_id": "1"}, ValueError, "give store="),
     ({"run_id": 7, "store": "runs.db"}, TypeError, "run_id=7"),
     ({"key": "id"}, TypeError, "key='id'"),
-    ({"limits": 5}, NotSupportedError, "use concurrency"),
+    ({"limits": 5}, TypeError, "give a Limits"),
     ({"observers": print}, TypeError, "list of observers"),
     ({"observers": None}, TypeError, "observers=None"),
 ]

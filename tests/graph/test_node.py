@@ -235,7 +235,7 @@ BAD = [
     ({"on_error": "ignore"}, ValueError, '"continue"'),
     ({"on_error": 0}, ValueError, '"continue"'),
     ({"on_error": print}, TypeError, '"continue"'),
-    ({"limits": object()}, ValueError, "concurrency"),
+    ({"limits": object()}, TypeError, "give a Limits"),
 ]
 NODES = [Node, BatchNode, AsyncNode, AsyncBatchNode, AsyncParallelBatchNode]
 
