@@ -14,6 +14,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from asyncflow.cli.map.result import result_of
+from asyncflow.cli.map.rows import Row
+from asyncflow.cli.map.summary import Counts
+from asyncflow.outcome import Failed
 from asyncflow.testing import Asked, SimulatedProvider
 
 Rows = Callable[..., Path]
@@ -126,8 +130,7 @@ def test_values_that_utf8_or_json_cannot_hold(ask: Any, tmp_path: Path) -> None:
 
 
 def test_overwrite(ask: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
-    types = [str(kept.field(f"answer.{name}").type) for name in ("stars", "tags", "sure")]
-    assert types == ["int64", "string", "bool"]
+    """--overwrite replaces an output, and the .part of an earlier run."""
     rows({"n": "a"})
     (tmp_path / "out.jsonl").write_text("old")
     (tmp_path / "out.jsonl.part").write_text("older")
@@ -150,6 +153,20 @@ def test_an_output_that_appears_meanwhile(here: Any, rows: Rows, read: Read, tmp
     assert ran.returncode == 1 and "somebody made it meanwhile" in ran.stderr
     assert (tmp_path / "out.jsonl").read_text() == "theirs"
     assert [row["answer"] for row in read(tmp_path / "out.jsonl.part")] == ["ok"]
+
+
+def test_what_a_budget_stops_is_skipped() -> None:
+    """A call that was never made for want of money is no failure: the row says `Skipped`, and why."""
+
+    class Spent(Exception):
+        reason = "budget"
+
+    counts = Counts()
+    outcome = Failed(Spent("not started"), item=Row("in.jsonl:1", {}))
+    counts.add(outcome)
+    assert (counts.failed, counts.skipped) == (0, 1)
+    result = result_of(outcome, None, parsed=False)
+    assert (result["error"], result["attempts"]) == ({"kind": "Skipped", "message": "budget"}, 0)
 
 
 def test_estimate(ask: Any, rows: Rows, tmp_path: Path, provider: SimulatedProvider) -> None:

@@ -67,7 +67,7 @@ def test_a_signal_keeps_what_was_paid(
 
         got = pyarrow.parquet.read_table(part).to_pylist()
     assert [(row["n"], row["answer"]) for row in got] == [(0, "ok"), (2, "ok"), (3, "ok")]
-    assert f"3 rows are in {part}" in stderr and f"stopped by {signal.Signals(number).name}" in stderr
+    assert f"3 rows written to {part}" in stderr and f"stopped by {signal.Signals(number).name}" in stderr
     figures = json.loads(stdout)
     assert (figures["ok"], figures["not_run"], figures["complete"]) == (3, 37, False)
     assert figures["stopped"] == signal.Signals(number).name and figures["output"] == str(part)

@@ -25,7 +25,7 @@ from asyncflow.cli.map.rows import Rows, RowsError, rows_of
 from asyncflow.cli.map.scan import Scan, again, scan
 from asyncflow.cli.map.schema_file import schema_in
 from asyncflow.cli.map.shown import Shown
-from asyncflow.cli.map.summary import Counts, figures_of, lines_of
+from asyncflow.cli.map.summary import Counts, counted, figures_of, lines_of
 from asyncflow.cli.map.template import Template
 from asyncflow.errors import AccessDeniedError
 from asyncflow.llm import LLMClient
@@ -52,6 +52,7 @@ class _Plan:
 def run_map(job: Job) -> int:
     """Do the job; returns the exit code: 0 ok, 1 some failed, 2 usage, 3 refused, 130/143 signals."""
     errors = Console(stderr=True)
+    plan = None
     try:
         plan = _checked(job)
         if not plan.template.columns:
@@ -59,7 +60,7 @@ def run_map(job: Job) -> int:
         return asyncio.run(_estimate(plan, errors) if job.estimate else _map(plan, errors))
     except (UsageError, OSError) as exc:
         _say(errors, f"asyncflow map: {exc}", "red")
-        return 2
+        return 2 if plan is None or isinstance(exc, UsageError) else 1
 
 
 def _checked(job: Job) -> _Plan:
@@ -233,11 +234,14 @@ def _announce(errors: Console, job: Job, client: LLMClient, rows: int) -> None:
     if job.simulate:
         _say(
             errors,
-            f"{rows:,} rows. The answers come from asyncflow's simulated provider on 127.0.0.1: a real HTTP "
-            "server, but no model is asked and nothing is paid.",
+            f"{counted(rows, 'row')}. The answers come from asyncflow's simulated provider on 127.0.0.1: "
+            "a real HTTP server, but no model is asked and nothing is paid.",
         )
     else:
-        _say(errors, f"{rows:,} rows: asking {client.model} at {client.base_url}, which costs what it costs.")
+        _say(
+            errors,
+            f"{counted(rows, 'row')}: asking {client.model} at {client.base_url}, which costs what it costs.",
+        )
 
 
 def _report(figures: dict[str, Any], job: Job) -> None:
@@ -256,7 +260,7 @@ def _farewell(why: str, output: Output, counts: Counts) -> str:
     }.get(why, f"stopped by {why}")
     if not counts.ok:
         return f"{said}. Nothing was answered, and nothing is written."
-    return f"{said}. {output.written:,} rows are in {output.part}; {output.path} was not made."
+    return f"{said}. {counted(output.written, 'row')} written to {output.part}; {output.path} was not made."
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

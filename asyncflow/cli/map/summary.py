@@ -125,17 +125,19 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
     rows = [f"{figures['ok']:,} ok"]
     rows += [f"{figures[name]:,} {name}" for name in ("failed", "skipped") if figures[name]]
     rows += [f"{figures['not_run']:,} not asked"] if figures["not_run"] else []
-    requests = [f"{figures['requests']:,} requests"]
+    requests = [counted(figures["requests"], "request")]
     requests += [f"{figures['refused']:,} of them refused for now"] if figures["refused"] else []
     requests += [f"{figures['reasked']:,} asked again for the form"] if figures["reasked"] else []
     tokens = f"{figures['input_tokens']:,} tokens read, {figures['output_tokens']:,} written"
     requests += [tokens, *([] if figures["cost"] is None else [f"cost {figures['cost']:.6g}"])]
     lines = [
-        f"{figures['rows']:,} rows: {', '.join(rows)}, in {figures['seconds']:.1f} s",
+        f"{counted(figures['rows'], 'row')}: {', '.join(rows)}, in {figures['seconds']:.1f} s",
         ", ".join(requests),
     ]
     if figures["cut"]:
-        lines.append(f"{figures['cut']:,} answers were cut at the longest allowed (finish_reason is length)")
+        lines.append(
+            f"{counted(figures['cut'], 'answer')} cut at the longest allowed: finish_reason is length"
+        )
     for error in figures["errors"]:
         message = error["message"] if len(error["message"]) <= 300 else error["message"][:299] + "…"
         lines.append(f"  {error['count']:,} × {error['kind']}, such as {error['where']}: {message}")
@@ -143,3 +145,13 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
     if figures["provider"] == "simulated":
         lines.append("All answers came from the simulated provider; no model was asked.")
     return lines
+
+
+def counted(count: int, word: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "row"), counted(1200, "row")
+        ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
