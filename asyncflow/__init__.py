@@ -1,10 +1,12 @@
 """asyncflow: run the same step over many items."""
 
 from asyncflow.api import RunResult, amap, run, run_sync, stream
+from asyncflow.graph.async_node import AsyncNode
+from asyncflow.graph.base import BaseNode
 from asyncflow.graph.batch import AsyncBatchNode, AsyncParallelBatchNode, BatchNode
 from asyncflow.graph.check import Problem, check
 from asyncflow.graph.flow import AsyncBatchFlow, AsyncFlow, AsyncParallelBatchFlow, BatchFlow, Flow
-from asyncflow.graph.node import AsyncNode, BaseNode, Node
+from asyncflow.graph.node import Node
 from asyncflow.outcome import Failed, Ok, Skipped
 from asyncflow.policy.retry import Retry
 from asyncflow.waiting import waiting

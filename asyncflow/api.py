@@ -27,7 +27,7 @@ from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.events import Statistics
-from asyncflow.graph.node import BaseNode, label
+from asyncflow.graph.base import BaseNode, label
 from asyncflow.policy.retry import Retry
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ async def amap(
         >>> asyncio.run(amap(double, range(4), concurrency=2))
         [0, 2, 4, 6]
     """
-    step = _step(func, concurrency, retry, timeout, total_timeout, offload)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload)
     policy = OnError.of(on_error)
     check_items(items, "items")
     refuse(limits=limits, store=store, run_id=run_id, key=key)
@@ -181,7 +181,7 @@ def stream(
         >>> asyncio.run(main())
         [0, 2, 4]
     """
-    step = _step(func, concurrency, retry, timeout, total_timeout, offload)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload)
     policy = OnError.of(on_error)
     check_items(items, "items")
     refuse(limits=limits, store=store, run_id=run_id, key=key)
@@ -203,7 +203,7 @@ def stream(
     )
 
 
-def _step(
+def _run_step(
     func: Callable[[Any], Any],
     concurrency: int,
     retry: Retry | None,
@@ -304,7 +304,7 @@ async def run(
     listeners = check_observers(observers)
     shared = {} if shared is None else shared
     async with opened(running_host(), label(flow), concurrency=concurrency, observers=listeners) as place:
-        action = await flow._step(shared, place.inside(label(flow)))
+        action = await flow._run_step(shared, place.inside(label(flow)))
         statistics = place.counts.statistics()
     return RunResult(action, shared, None, statistics)
 

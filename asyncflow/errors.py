@@ -10,9 +10,22 @@
     │  ├─ ItemCancelledError         exec raised CancelledError though nobody cancelled it
     │  └─ CoroutineReturnedError     a synchronous step returned a coroutine (a TypeError)
     ├─ TooManyFailuresError          on_error's count or share was reached; carries .outcomes
+    ├─ ArrayError                    an array handed to compute does not fit
+    │  ├─ ShapeError                 its shape is not the one needed (a ValueError)
+    │  ├─ DtypeError                 its dtype is not the one needed (a TypeError)
+    │  └─ RangeError                 a number in it, or an argument, is out of range (a ValueError)
     ├─ NotSupportedError             an argument whose part of asyncflow cannot be used here (a ValueError)
+    ├─ BudgetSpentError              max_cost leaves no room for this call; carries .reason
     ├─ TransientError                trying again may help; carries .retry_after and .exhausted
     ├─ ModelOutputError              the model's text never was what was asked for; carries .text
+    ├─ StoreError                    a run's records cannot be written or read, so the run stops
+    │  ├─ StoreLockedError           another process has the store; carries .pid .host .started
+    │  └─ StoreFormatError           not a store, a damaged one, or one of a newer version
+    ├─ NotStorableError              a value could not be read back if it were recorded (a TypeError)
+    ├─ KeyNeededError                an item has no content to be known by, so it needs a key (a TypeError)
+    ├─ DuplicateKeyError             two items of one place have the same key (a ValueError)
+    ├─ ResumeMismatchError           the program is not the one that recorded the run; carries .differences
+    ├─ RecordedError                 what an item failed with in an earlier process; carries .kind
     └─ HTTPError                     one HTTP call failed; carries .status .url .request_id .retry_after …
        ├─ HTTPConnectionError        no connection, or it broke (a TransientError, a ConnectionError)
        ├─ HTTPTimeoutError           a part or the whole took too long (a TransientError, a TimeoutError)
@@ -97,8 +110,36 @@ class TooManyFailuresError(AsyncflowError):
         self.outcomes = outcomes
 
 
+class ArrayError(AsyncflowError):
+    """An array handed to `compute` does not fit; nothing is broadcast, cast or clipped to make it fit."""
+
+
+class ShapeError(ArrayError, ValueError):
+    """An array's shape is not the one needed; the message names the argument and both shapes."""
+
+
+class DtypeError(ArrayError, TypeError):
+    """An array's dtype is not the one needed; the message names the argument and says how to convert it."""
+
+
+class RangeError(ArrayError, ValueError):
+    """A number is out of its range: a class index, a probability, a rate, a count."""
+
+
 class NotSupportedError(AsyncflowError, ValueError):
     """An argument names a part of asyncflow that this version or this place does not have."""
+
+
+class BudgetSpentError(AsyncflowError):
+    """A call was not started, because what it probably costs is more than `max_cost` leaves.
+
+    Not a failure of the call: with more money it may run. `reason` is what `Skipped` says of its item.
+
+    Attributes:
+        reason: `"budget"`.
+    """
+
+    reason = "budget"
 
 
 class TransientError(AsyncflowError):
@@ -231,3 +272,72 @@ class ModelOutputError(AsyncflowError):
         self.problems = problems
         self.usage = usage
         self.exhausted = exhausted
+
+
+class StoreError(AsyncflowError):
+    """A run's records could not be written or read. What was committed before is whole.
+
+    A run never goes on without its store: results that wait to be recorded get this error instead.
+    """
+
+
+class StoreLockedError(StoreError):
+    """Another process has the store open for writing.
+
+    Attributes:
+        pid, host: Who, or None where the holder has not said so.
+        started: When it opened the store, as ISO 8601 text in UTC, or None.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        pid: int | None = None,
+        host: str | None = None,
+        started: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.host = host
+        self.started = started
+
+
+class StoreFormatError(StoreError):
+    """The file is not a store, is damaged, or was written by a newer version. It was left as it is."""
+
+
+class NotStorableError(AsyncflowError, TypeError):
+    """A result was refused before it was recorded, because it could not be read back as what it is."""
+
+
+class KeyNeededError(AsyncflowError, TypeError):
+    """An item's content cannot be digested, so a durable run cannot know it again without a `key`."""
+
+
+class DuplicateKeyError(AsyncflowError, ValueError):
+    """The user's `key` gave the same key for two items of one place."""
+
+
+class ResumeMismatchError(AsyncflowError):
+    """The program is not the one that recorded the run, or does not do again what it did.
+
+    Attributes:
+        differences: What differs, one line each.
+    """
+
+    def __init__(self, message: str = "", *, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class RecordedError(AsyncflowError):
+    """What an item failed with in an earlier process, as text: stored errors are not rebuilt by name.
+
+    Attributes:
+        kind: The name of the original exception's class.
+    """
+
+    def __init__(self, message: str = "", *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind

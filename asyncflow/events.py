@@ -151,6 +151,45 @@ class EventsDropped:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class LimitChanged:
+    """A limit of a lane is another one from now on; None stands for no limit. `lane` is its name."""
+
+    lane: str
+    at: float
+    limit: str
+    old: float | None
+    new: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LanePaused:
+    """Nothing starts in a lane for `seconds`: it was refused, or its provider fails again and again."""
+
+    lane: str
+    at: float
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneResumed:
+    """Calls are served in a lane again, after a pause or a stop."""
+
+    lane: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStopped:
+    """Every call in a lane fails from now on, without being sent, until a new client tries it."""
+
+    lane: str
+    at: float
+    error: BaseException
+
+
 Event: TypeAlias = (
     RunStarted
     | RunFinished
@@ -162,5 +201,9 @@ Event: TypeAlias = (
     | ItemResumed
     | ItemFinished
     | LoopHeld
+    | LimitChanged
+    | LanePaused
+    | LaneResumed
+    | LaneStopped
     | EventsDropped
 )

@@ -7,6 +7,9 @@ event loop's default executor is left alone: filling it would delay name lookups
 
 A job runs in a copy of the context of whoever submitted it, so context variables (and NumPy's `errstate`,
 which is one) read the same inside.
+
+`one_blas_thread` keeps the BLAS library beneath NumPy from starting threads of its own next to ours, and
+`cpu_count` says how many processors this process may really use.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -218,11 +223,106 @@ def _hand_over(job: Job) -> None:
     worker.inbox.put(job)
 
 
+def cpu_count() -> int:
+    """Processors this process may use: its affinity, and the quota of its Linux control group, at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return max(1, count)
+    return max(1, count if quota == "max" else min(count, -(-int(quota) // int(period))))
+
+
+class _Blas:
+    """The BLAS libraries that are loaded, and how many of our calls want them to keep one thread.
+
+    There are two kinds. OpenBLAS with its own threads (NumPy's wheels) has one limit for the process: the
+    first of our calls sets it and the last one puts it back, whichever thread each is on. The others
+    (OpenMP, MKL) have a limit per thread: every call sets and restores its own.
+    """
+
+    def __init__(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        found = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+        self.shared = [lib for lib in found if _process_wide(lib)]
+        self.own = [lib for lib in found if not _process_wide(lib)]
+        self.holders = 0
+        self.before: list[int] = []
+        self.lock = threading.Lock()
+
+    def enter(self) -> list[int]:
+        with self.lock:
+            self.holders += 1
+            if self.holders == 1:
+                self.before = [_set_blas(lib, 1) for lib in self.shared]
+        return [_set_blas(lib, 1) for lib in self.own]
+
+    def leave(self, own_before: list[int]) -> None:
+        for lib, number in zip(self.own, own_before, strict=True):
+            _set_blas(lib, number)
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                for lib, number in zip(self.shared, self.before, strict=True):
+                    _set_blas(lib, number)
+
+
+def _process_wide(lib: Any) -> bool:
+    return lib.internal_api == "openblas" and getattr(lib, "threading_layer", "") != "openmp"
+
+
+def _set_blas(lib: Any, number: int) -> int:
+    """Set a library's limit and return the one it had."""
+    before = int(lib.get_num_threads() or 1)
+    if before != number:
+        # threadpoolctl 3.8 lets only the first thread that asked change this limit, and ignores all others
+        # silently; our calls come from many threads and count their holders, so the claim is dropped.
+        release = getattr(lib, "clear_controlling_thread", None)
+        if release is not None:
+            release(force=True)
+        lib.set_num_threads(number)
+        if release is not None:
+            release(force=True)
+    return before
+
+
+_blas: _Blas | None = None
+_blas_lock = threading.Lock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """While any thread is inside, BLAS (the library beneath NumPy's matrix products) uses one thread.
+
+    Two reasons: threads of ours and of BLAS would crowd each other out, and the bits of a product depend
+    on how many threads BLAS splits it over. Costs about 2 microseconds; the limit found at the first entry
+    is back after the last exit. Where several threads of a process change the limit by other means at the
+    same time, which value is left is not guaranteed: the libraries offer one number for all.
+    """
+    global _blas
+    if _blas is None:
+        with _blas_lock:
+            if _blas is None:
+                _blas = _Blas()
+    blas = _blas
+    before = blas.enter()
+    try:
+        yield
+    finally:
+        blas.leave(before)
+
+
 def _after_fork() -> None:
     """The parent's threads do not exist in a forked child."""
-    global _idle_lock
+    global _idle_lock, _blas_lock, _blas
     _idle.clear()
     _idle_lock = threading.Lock()
+    _blas_lock = threading.Lock()
+    if _blas is not None and _blas.holders:
+        for lib, number in zip(_blas.shared, _blas.before, strict=True):
+            _set_blas(lib, number)
+    _blas = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ import types
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -42,7 +43,7 @@ def _park() -> Generator[None, None, None]:
 class _Child:
     """A coroutine on this host, with the parts of asyncio.Task that cancelling needs."""
 
-    __slots__ = ("_cancelling", "_host", "_must_cancel", "context", "coroutine", "crew", "scheduled")
+    __slots__ = ("_cancelling", "_host", "_must_cancel", "context", "coroutine", "crew", "ended", "scheduled")
 
     def __init__(
         self, host: BlockingHost, coroutine: Coroutine[Any, Any, Any], context: Context | None
@@ -52,6 +53,7 @@ class _Child:
         self.context = context
         self.crew: BlockingCrew | None = None
         self.scheduled = False
+        self.ended = False
         self._must_cancel = False
         self._cancelling = 0
 
@@ -99,7 +101,9 @@ class BlockingHost:
         self.ready: deque[_Child] = deque()
         self.current: _Child = _Child(self, None, None)  # type: ignore[arg-type]  # set by finish
         self._main = self.current
-        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        #: Calls from threads, and a bell that only wakes: Ctrl-C may swallow a ring, but never a call.
+        self._calls: deque[Callable[[], None]] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
         self._interrupted: BaseException | None = None
@@ -117,13 +121,17 @@ class BlockingHost:
         while True:
             while self.ready:
                 self.current = child = self.ready.popleft()
+                if child.ended:
+                    continue  # it was called once more, or cancelled, in its last step
                 try:
                     child.step()
                 except StopIteration as done:
+                    child.ended = True
                     if child is self._main:
                         return done.value  # type: ignore[no-any-return]
                     child.crew.ended(child, None)  # type: ignore[union-attr]
                 except BaseException as exc:
+                    child.ended = True
                     if child is self._main:
                         raise
                     child.crew.ended(child, exc)  # type: ignore[union-attr]
@@ -134,18 +142,19 @@ class BlockingHost:
         while self._timers and not self._timers[0][2]:
             heapq.heappop(self._timers)
         try:
-            if self._timers and isinstance(self.clock, FakeClock) and self._inbox.empty():
+            if self._timers and isinstance(self.clock, FakeClock) and not self._calls:
                 self.clock.jump(self._timers[0][0] - self.now())
             timeout = max(0.0, self._timers[0][0] - self.now()) if self._timers else None
-            callback: Callable[[], None] | None = self._inbox.get(timeout=timeout)
-        except Empty:
-            callback = None
+            if not self._calls:
+                with suppress(Empty):
+                    self._bell.get(timeout=timeout)
+            while self._calls:
+                self._calls[0]()
+                self._calls.popleft()  # only now: an interrupted call is made once more
         except BaseException as exc:  # Ctrl-C: first the children end, then it is raised
             self._interrupted = exc
             self._main.cancel()
             return
-        if callback is not None:
-            callback()
         while self._timers and self._timers[0][0] <= self.now():
             for due in heapq.heappop(self._timers)[2]:
                 due()
@@ -170,13 +179,14 @@ class BlockingHost:
         return cell.clear
 
     def from_thread(self, callback: Callable[[], None]) -> None:
-        self._inbox.put(callback)
+        self._calls.append(callback)
+        self._bell.put(None)
 
     def cancelled(self, exc: BaseException) -> bool:
         return isinstance(exc, CancelledError) and self.current.cancelling() > 0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        self._inbox.put(callback)
+        self.from_thread(callback)
 
     async def let_others_run(self) -> None:
         return

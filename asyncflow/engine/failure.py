@@ -36,6 +36,8 @@ def cancelled_error(name: str, index: int, cause: CancelledError) -> ItemCancell
 
 def failed_outcome(error: BaseException, slot: Slot) -> Failed:
     """A `Failed` for the slot's item, with where it happened as text."""
+    if isinstance(error.__context__, Expired):  # how the engine ends a call is nobody's reason
+        error.__context__ = None
     lines = [
         f'File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}'
         for frame, line in traceback.walk_tb(error.__traceback__)

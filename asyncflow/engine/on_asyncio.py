@@ -133,16 +133,18 @@ class AsyncioCrew:
 
 
 class AsyncioDetached:
-    __slots__ = ("_loop", "_task")
+    __slots__ = ("_cancelled", "_loop", "_task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Start, context: Context) -> None:
         self._loop = loop
         self._task = loop.create_task(function(), context=context)
+        self._cancelled = False
 
     def cancel(self) -> None:
         """May be called from any thread, by the garbage collector too."""
-        if self._loop.is_closed():
+        if self._cancelled or self._loop.is_closed():
             return
+        self._cancelled = True  # once: what is in flight may still await in its cleanup
         if asyncio._get_running_loop() is self._loop:
             self._task.cancel()
         else:

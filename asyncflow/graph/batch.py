@@ -15,7 +15,9 @@ from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step
-from asyncflow.graph.node import AsyncNode, Node, label, plain, refuse_waiting_source
+from asyncflow.graph.async_node import AsyncNode
+from asyncflow.graph.base import label, plain, refuse_waiting_source
+from asyncflow.graph.node import Node
 from asyncflow.outcome import Ok
 
 
@@ -51,11 +53,11 @@ class BatchNode(Node):
                 "batch node's prep returns its items (a list, a generator), or None for none"
             )
         refuse_waiting_source(self, items, run)
-        policy, step = self._check(), self._described(run)
-        receive = self._receiver(run)
+        policy, step = self._error_policy(), self._engine_step(run)
+        receive = self._item_receiver(run)
         if receive is None:
             return await collect(step, items, run, concurrency=self.concurrency, on_error=policy)
-        stream = self._stream(step, items, run, policy)
+        stream = self._open_stream(step, items, run, policy)
         try:
             async for outcome in stream:
                 result = receive(shared, outcome.item, outcome.value if isinstance(outcome, Ok) else outcome)
@@ -65,7 +67,7 @@ class BatchNode(Node):
             await stream.aclose()
         return None
 
-    def _receiver(self, run: Run) -> Callable[[Any, Any, Any], Any] | None:
+    def _item_receiver(self, run: Run) -> Callable[[Any, Any, Any], Any] | None:
         """What takes the results one by one, if the node defines it: the form in the most derived class."""
         # Looked up where definitions are: a __getattr__ of the user's own does not define anything.
         for home in (self.__dict__, *(kind.__dict__ for kind in type(self).__mro__)):
@@ -80,7 +82,7 @@ class BatchNode(Node):
                 return self.post_item  # type: ignore[attr-defined, no-any-return]
         return None
 
-    def _stream(self, step: Step, items: Any, run: Run, policy: OnError) -> Stream[Any]:
+    def _open_stream(self, step: Step, items: Any, run: Run, policy: OnError) -> Stream[Any]:
         def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
             source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
             return Pool(

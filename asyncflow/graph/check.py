@@ -8,8 +8,9 @@ import textwrap
 from dataclasses import dataclass
 
 from asyncflow.errors import MissingStartError
+from asyncflow.graph.async_node import AsyncNode
+from asyncflow.graph.base import BaseNode, label
 from asyncflow.graph.flow import Flow
-from asyncflow.graph.node import AsyncNode, BaseNode, label
 from asyncflow.graph.outline import refuse_other_than_flow
 from asyncflow.graph.reach import ids, reachable
 
@@ -154,7 +155,7 @@ def _literal_actions(node: BaseNode) -> tuple[set[str], bool]:
     """The actions that `post` returns as literals, and whether those are all that it can return."""
     if isinstance(node, Flow):
         return set(), False
-    is_async = isinstance(node, AsyncNode) and "post" not in node._plain
+    is_async = isinstance(node, AsyncNode) and "post" not in node._plain_parts
     post = getattr(node, "post_async" if is_async else "post")
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(post)))

@@ -18,16 +18,8 @@ from asyncflow.engine.items import collect
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
 from asyncflow.errors import ActionError, StepLimitError
-from asyncflow.graph.node import (
-    AsyncNode,
-    BaseNode,
-    label,
-    outside,
-    plain,
-    refuse_waiting_source,
-    set_given,
-    step_copy,
-)
+from asyncflow.graph.async_node import AsyncNode
+from asyncflow.graph.base import BaseNode, label, outside, plain, refuse_waiting_source, set_given, step_copy
 from asyncflow.graph.reach import check_start, ids, reachable
 from asyncflow.graph.view import SharedView
 
@@ -102,9 +94,9 @@ class Flow(BaseNode):
             on_error=on_error,
             limits=limits,
         )
-        self._check()
+        self._error_policy()
 
-    def _check(self) -> OnError:
+    def _error_policy(self) -> OnError:
         where = label(self)
         if self.max_steps is not None and (
             isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1
@@ -112,10 +104,10 @@ class Flow(BaseNode):
             raise ValueError(f"{where}: max_steps={self.max_steps!r}: a whole number from 1, or None")
         check_concurrency(self.concurrency, f"{where}: concurrency")
         refuse(limits=self.limits)
-        self._check_kind(where)
+        self._check_kind_of_flow(where)
         return OnError.of(self.on_error)
 
-    def _check_kind(self, where: str) -> None:
+    def _check_kind_of_flow(self, where: str) -> None:
         for setting, value, usual in (
             ("concurrency", self.concurrency, 1),
             ("on_error", self.on_error, "raise"),
@@ -157,7 +149,7 @@ class Flow(BaseNode):
         """`exec_res` is the last node's action; by default it is the flow's too."""
         return exec_res
 
-    async def _walk(self, shared: Any, params: dict[str, Any], run: Run) -> Any:
+    async def _walk_nodes(self, shared: Any, params: dict[str, Any], run: Run) -> Any:
         """One run over the nodes. Returns the last action."""
         node = check_start(self)
         counts, limit, steps = run.counts, self.max_steps, 0
@@ -173,7 +165,7 @@ class Flow(BaseNode):
             step = step_copy(node)
             step.set_params(params)
             inside = run if places is None else places.enter(node, run)
-            action = await step._step(shared, inside)
+            action = await step._run_step(shared, inside)
             for place in inside.places if run.journal is not None else ():
                 place.acted(action)
             following = self.get_next_node(step, action)
@@ -181,16 +173,16 @@ class Flow(BaseNode):
                 return action
             node = following
 
-    async def _step(self, shared: Any, run: Run) -> Any:
+    async def _run_step(self, shared: Any, run: Run) -> Any:
         prep_res = plain(self, self.prep(shared))
         action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
-        return plain(self, self.post(shared, self._prepared(prep_res), action))
+        return plain(self, self.post(shared, self._prep_res_for_post(prep_res), action))
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives."""
-        return await self._walk(shared, dict(self.params), run)
+        return await self._walk_nodes(shared, dict(self.params), run)
 
-    def _prepared(self, prep_res: Any) -> Any:
+    def _prep_res_for_post(self, prep_res: Any) -> Any:
         """What `post` receives as `prep_res`."""
         return prep_res
 
@@ -233,7 +225,7 @@ class BatchFlow(Flow):
         6
     """
 
-    def _check_kind(self, where: str) -> None:
+    def _check_kind_of_flow(self, where: str) -> None:
         if self.concurrency > 1 and not isinstance(self, AsyncNode):
             raise ValueError(
                 f"{where}: concurrency={self.concurrency!r}: a BatchFlow runs in turn; for runs at the same "
@@ -243,8 +235,8 @@ class BatchFlow(Flow):
     isolate: bool = False
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
-        where, policy = label(self), self._check()
-        sets = self._prepared(prep_res)
+        where, policy = label(self), self._error_policy()
+        sets = self._prep_res_for_post(prep_res)
         if isinstance(sets, (str, Mapping)) or not isinstance(sets, (Iterable, AsyncIterable)):
             raise TypeError(
                 f"{where}: prep returned {describe(sets)} ({type(sets).__name__}): a batch flow's prep "
@@ -271,14 +263,14 @@ class BatchFlow(Flow):
                 )
             seen = SharedView(shared) if self.isolate else shared
             inside = run if place is None else run.branch(place.key_of(given).hex())
-            action = await self._walk(seen, {**self.params, **given}, inside)
+            action = await self._walk_nodes(seen, {**self.params, **given}, inside)
             return seen if self.isolate else action
 
         step = Step(call=one_run, name=where, exec=False, atomic=not isinstance(self, AsyncNode))
         entries = await collect(step, sets, run, concurrency=self.concurrency, on_error=policy)
         return entries if self.isolate or policy.keep else None
 
-    def _prepared(self, prep_res: Any) -> Any:
+    def _prep_res_for_post(self, prep_res: Any) -> Any:
         return [] if prep_res is None else prep_res
 
     def post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
@@ -296,11 +288,11 @@ class AsyncFlow(Flow, AsyncNode):
         """As `Flow.post`."""
         return exec_res
 
-    async def _step(self, shared: Any, run: Run) -> Any:
+    async def _run_step(self, shared: Any, run: Run) -> Any:
         self._refuse_blocking(run)
         prep_res = await self._call_prep(shared)
         action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
-        return await self._call_post(shared, self._prepared(prep_res), action)
+        return await self._call_post(shared, self._prep_res_for_post(prep_res), action)
 
     _exec = Flow._exec
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asyncflow.graph.async_node import AsyncNode
+from asyncflow.graph.base import label
 from asyncflow.graph.batch import BatchNode
 from asyncflow.graph.flow import BatchFlow, Flow
-from asyncflow.graph.node import AsyncNode, label
 from asyncflow.graph.reach import ids, reachable
 
 

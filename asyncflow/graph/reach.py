@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncflow.engine.failure import describe
 from asyncflow.errors import MissingStartError
-from asyncflow.graph.node import BaseNode, label
+from asyncflow.graph.base import BaseNode, label
 
 
 def check_start(flow: BaseNode) -> BaseNode:

@@ -9,6 +9,7 @@ from asyncflow.http.client import HTTPClient, HTTPStatistics
 from asyncflow.http.endpoint import Endpoint, UnusableAnswerError
 from asyncflow.http.hints import Quota, RateLimits
 from asyncflow.http.lane import Lane, LaneStatistics, OpenLane, SlotLane, Ticket
+from asyncflow.http.local import LocalTransport
 from asyncflow.http.slots import SlotTransport
 from asyncflow.http.sse import Event
 from asyncflow.http.stream import Stream
@@ -26,6 +27,7 @@ __all__ = [
     "HTTPXClient",
     "Lane",
     "LaneStatistics",
+    "LocalTransport",
     "OpenLane",
     "Quota",
     "RateLimits",

@@ -37,7 +37,7 @@ async def read_whole(response: httpx.Response, max_size_bytes: int) -> httpx.Res
         BodyTooLargeError: If the body, decompressed, is larger; the rest stays unread.
     """
     try:
-        declared = response.headers.get("content-length", "")
+        declared = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > max_size_bytes:
             raise BodyTooLargeError(f"the body is said to be {declared} bytes")
         pieces, size = [], 0

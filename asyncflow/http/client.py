@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anyio
 import httpx
 
-from asyncflow import errors
+from asyncflow import clock, errors
 from asyncflow.http import failures, redirects
 from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
 from asyncflow.http.body import encode_json
@@ -100,7 +100,9 @@ class HTTPClient:
         trust_env: bool = True,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._headers = httpx.Headers({"accept": "*/*", "accept-encoding": "gzip, deflate"})
+        self._headers = httpx.Headers(
+            {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "asyncflow"}
+        )
         self._headers.update(headers)
         self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
         self.timeouts = Timeouts.of(timeout)
@@ -230,7 +232,7 @@ class HTTPClient:
                             error.exhausted = self._retry is not None
                         raise
                 async with waiting("retry"):
-                    await anyio.sleep(wait)
+                    await clock.sleep(wait)
         finally:
             self._running -= 1
             self._calls += 1
@@ -283,8 +285,13 @@ class HTTPClient:
                 raise error
             stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
             result = await begin(stream)
+            self._running += 1  # an open stream is a call under way
+            leave.callback(self._stream_closed)
             stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
             return stream, result
+
+    def _stream_closed(self) -> None:
+        self._running -= 1
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:

@@ -29,7 +29,8 @@ WHOLE = "asyncflow.whole"
 
 #: Headers that aiohttp writes itself, from the URL and the body.
 _WRITTEN_BELOW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
-_NO_AUTO_HEADERS = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
+#: Headers that aiohttp would add of its own where a request has none.
+_AUTOMATIC = frozenset({"user-agent", "accept", "accept-encoding", "content-type"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             if name not in _WRITTEN_BELOW and name.lower() not in _WRITTEN_BELOW
         ]
         body = _body(request)
+        proxy = self._proxy(url)
+        if proxy is not None and not proxy.startswith(("http://", "https://")):
+            kind = proxy.partition(":")[0]
+            raise httpx.UnsupportedProtocol(
+                f"the environment names a {kind} proxy for it, which aiohttp does not speak: pass a client "
+                "of your own (httpx.AsyncClient with httpx[socks]), or trust_env=False"
+            )
+        missing = _AUTOMATIC.difference([name.lower() for name, _ in headers])
         answer: aiohttp.ClientResponse | None = None
         try:
             answer = await session.request(
@@ -97,8 +106,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 URL(str(url), encoded=True),
                 headers=headers,
                 data=body,
+                skip_auto_headers=missing or None,
                 allow_redirects=False,
-                proxy=self._proxy(url),
+                proxy=proxy,
                 ssl=self._context() if url.scheme == "https" else True,
                 timeout=self._timeout(request, whole),
             )
@@ -132,7 +142,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=_NO_AUTO_HEADERS,
                 max_line_size=32768,
                 max_field_size=32768,
             )
@@ -215,7 +224,7 @@ def _response(
 
 
 async def _read(answer: aiohttp.ClientResponse, max_size_bytes: int) -> bytes:
-    declared = answer.content_length
+    declared = None if answer.method == "HEAD" else answer.content_length
     if declared is not None and declared > max_size_bytes:
         raise BodyTooLargeError(f"the body is said to be {declared} bytes")
     content = answer.content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -19,6 +20,8 @@ from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
 from asyncflow.llm.reask import reask
 from asyncflow.llm.stream import TextStream
+
+_log = logging.getLogger("asyncflow")
 
 
 class Asking:
@@ -141,7 +144,7 @@ class Asking:
         async def call() -> Completion:
             completion = await self._fresh(ask, form, reasks)
             if self._cache is not None and completion.finish_reason in ("stop", "tool_calls"):
-                await self._cache.put(key, completion.raw)
+                await self._keep(self._cache, key, completion.raw)
             return completion
 
         kept = await self._cached(key, form)
@@ -152,6 +155,12 @@ class Asking:
         shape = (key, None if form is None else form.kind, reasks)
         completion, shared = await self._coalescer.run(shape, call)
         return self._free(completion) if shared else completion
+
+    async def _keep(self, cache: Cache, key: str, answer: Any) -> None:
+        try:
+            await cache.put(key, answer)
+        except Exception:  # the answer is paid for, and whoever asked shall have it
+            _log.warning("asyncflow: the cache %r refused an answer", cache, exc_info=True)
 
     async def _cached(self, key: str, form: Form | None) -> Completion | None:
         answer = None if self._cache is None else await self._cache.get(key)

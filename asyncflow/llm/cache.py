@@ -18,7 +18,8 @@ class Cache(Protocol):
     """Answers kept by a key. Met by asyncflow's stores, and by whatever has these two methods.
 
     A value is the provider's answer, as JSON. Only whole answers that satisfied what was asked are put in:
-    no error, no refusal, nothing that was cut off.
+    no error, no refusal, nothing that was cut off. A `put` that fails is logged, and the answer still reaches
+    whoever asked; a `get` that fails fails the call, before anything is paid.
     """
 
     async def get(self, key: str) -> Any | None:

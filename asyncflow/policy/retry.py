@@ -74,6 +74,8 @@ class Retry:
                 raise TypeError(f"Retry({name}={value!r}): a number is needed")
             if not low <= value <= high:  # also refuses NaN
                 raise ValueError(f"Retry({name}={value!r}): it must lie in [{low:g}, {high:g}]")
+        if isinstance(self.on, type) and not issubclass(self.on, BaseException):
+            raise TypeError(f"Retry(on={self.on!r}): a class of exceptions is needed, or a function")
         classes = self.on if isinstance(self.on, tuple) else (self.on,)
         if not callable(self.on) and not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in classes

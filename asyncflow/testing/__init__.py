@@ -1,12 +1,22 @@
-"""Public fakes, for tests of your own flows: a simulated provider on loopback, a cache in memory.
+"""Public fakes, for tests of your own flows: a simulated provider on loopback, a cache and a store in memory.
 
 Nothing here needs pytest.
 """
 
+from asyncflow.durability.memory import MemoryStore
 from asyncflow.testing.asked import Asked
 from asyncflow.testing.cache import MemoryCache
+from asyncflow.testing.core import ProviderStatistics
 from asyncflow.testing.faults import KINDS as FAULTS
-from asyncflow.testing.provider import ProviderStatistics, SimulatedProvider
+from asyncflow.testing.provider import SimulatedProvider
 from asyncflow.testing.standin import stand_in
 
-__all__ = ["FAULTS", "Asked", "MemoryCache", "ProviderStatistics", "SimulatedProvider", "stand_in"]
+__all__ = [
+    "FAULTS",
+    "Asked",
+    "MemoryCache",
+    "MemoryStore",
+    "ProviderStatistics",
+    "SimulatedProvider",
+    "stand_in",
+]

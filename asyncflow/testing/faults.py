@@ -72,6 +72,16 @@ class FaultPlan:
         return None
 
 
+def broken_body(fault: str, body: bytes) -> bytes:
+    """What comes with status 200 instead of the right body."""
+    return {
+        "html": b"<html><head><title>Gateway</title></head><body><h1>Please sign in</h1></body></html>",
+        "invalid_json": body[: len(body) // 2],
+        "empty": b"",
+        "no_answer": b'{"choices": []}',
+    }[fault]
+
+
 async def play(fault: str, request: web.Request, body: bytes) -> web.StreamResponse:
     """Answer a request in the way the fault says; `body` is what the right answer would have been."""
     transport = request.transport
@@ -86,14 +96,9 @@ async def play(fault: str, request: web.Request, body: bytes) -> web.StreamRespo
         elif transport is not None:
             transport.close()
         return web.Response()
-    if fault == "html":
-        page = "<html><head><title>Gateway</title></head><body><h1>Please sign in</h1></body></html>"
-        return web.Response(text=page, content_type="text/html")
-    if fault in ("invalid_json", "empty", "no_answer"):
-        broken = {"invalid_json": body[: len(body) // 2], "empty": b"", "no_answer": b'{"choices": []}'}[
-            fault
-        ]
-        return web.Response(body=broken, content_type="application/json")
+    if fault in ("html", "invalid_json", "empty", "no_answer"):
+        kind = "text/html" if fault == "html" else "application/json"
+        return web.Response(body=broken_body(fault, body), content_type=kind)
     response = web.StreamResponse(
         headers={"Content-Length": str(len(body)), "Content-Type": "application/json"}
     )

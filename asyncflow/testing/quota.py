@@ -70,12 +70,51 @@ class Bucket:
         self._seen = now
 
 
+class Slope:
+    """A limit on how fast the rate may grow, as some providers have one beside their quotas.
+
+    Args:
+        growth: How many times as many requests a second may bring as the one before it.
+        least: What a second may bring whatever came before it.
+        now: The clock.
+
+    Example:
+        >>> clock = [0.0]
+        >>> slope = Slope(1.5, 10, lambda: clock[0])
+        >>> sum(slope.take() for _ in range(20))
+        10
+        >>> clock[0] = 1.0
+        >>> sum(slope.take() for _ in range(20))
+        15
+    """
+
+    def __init__(self, growth: float, least: int, now: Callable[[], float]) -> None:
+        if not (math.isfinite(growth) and growth >= 1):
+            raise ValueError(f"a slope of {growth!r}: a finite number from 1 is needed")
+        self._growth = growth
+        self._least = least
+        self._now = now
+        self._second = math.floor(now())
+        self._before = self._count = 0
+
+    def take(self) -> bool:
+        """Let one more in, if this second may bring one more."""
+        second = math.floor(self._now())
+        if second != self._second:
+            self._before = self._count if second == self._second + 1 else 0
+            self._second, self._count = second, 0
+        if self._count >= max(self._least, int(self._growth * self._before)):
+            return False
+        self._count += 1
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a request is refused, and for how long.
 
     Attributes:
-        what: `"requests"`, `"tokens"` or `"concurrency"`.
+        what: `"requests"`, `"tokens"`, `"concurrency"` or `"slope"`.
         wait: Seconds until it would be let through, or None where the provider does not say.
     """
 
@@ -91,9 +130,11 @@ class Quotas:
         requests_per_minute: float | None,
         tokens_per_minute: float | None,
         at_once: int | None,
+        slope: float | None,
         burst: float,
         now: Callable[[], float],
     ) -> None:
+        self._slope = None if slope is None else Slope(slope, 10, now)
         self.requests = None if requests_per_minute is None else Bucket(requests_per_minute, burst, now)
         self.tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute, burst, now)
         self._at_once = at_once
@@ -102,6 +143,8 @@ class Quotas:
         """Let a request in beside `running` others, or say why not."""
         if self._at_once is not None and running >= self._at_once:
             return Refusal("concurrency", None)
+        if self._slope is not None and not self._slope.take():
+            return Refusal("slope", None)
         return _take("requests", self.requests, 1)
 
     def charge(self, tokens: int) -> Refusal | None:

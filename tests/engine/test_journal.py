@@ -83,7 +83,7 @@ def run(flow: Any, shared: Any, memory: Memory) -> Any:
 
     async def main() -> Any:
         place = Run(running_host(), journal=memory)
-        await flow._step(shared, place.inside("top"))
+        await flow._run_step(shared, place.inside("top"))
         return place.counts.statistics()
 
     return asyncio.run(main())
@@ -163,7 +163,7 @@ def test_nothing_is_visible_before_it_is_committed() -> None:
         assert memory.hold is not None
         place = Run(running_host(), journal=memory)
         task = asyncio.ensure_future(
-            AsyncFlow(start=Tells())._step({"items": [1, 2, 3]}, place.inside("top"))
+            AsyncFlow(start=Tells())._run_step({"items": [1, 2, 3]}, place.inside("top"))
         )
         while len(memory.hold) < 3:
             await asyncio.sleep(0)

@@ -249,3 +249,32 @@ def test_a_stream_that_is_never_read_starts_nothing(run: Any) -> None:
         await outcomes.aclose()
 
     run(main)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_closing_twice_does_not_cut_the_cleanup(run_asyncio: Any, concurrency: int) -> None:
+    """Two that close a stream at once both wait until what was in flight has cleaned up."""
+    cleaned: list[int] = []
+
+    async def work(item: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            cleaned.append(item)
+
+    async def main() -> None:
+        outcomes = stream(work, range(5), concurrency=concurrency)
+        reader = asyncio.ensure_future(anext(outcomes, None))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        first = asyncio.ensure_future(outcomes.aclose())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await outcomes.aclose()
+        assert sorted(cleaned) == list(range(concurrency))
+        await first
+        assert await reader is None
+
+    run_asyncio(main)

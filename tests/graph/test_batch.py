@@ -10,8 +10,10 @@ import weakref
 import pytest
 
 from asyncflow import (
+    AsyncBatchFlow,
     AsyncBatchNode,
     AsyncFlow,
+    AsyncParallelBatchFlow,
     AsyncParallelBatchNode,
     BatchFlow,
     BatchNode,
@@ -387,3 +389,121 @@ def test_post_item_keeps_memory_flat(kind, concurrency):
     assert len(most) == 1000
     assert max(most) <= 2 * concurrency + 2
     assert len(alive) == 0
+
+
+# Concurrency -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside_a_loop", [False, True])
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+def test_a_plain_batch_runs_on_that_many_threads(concurrency, inside_a_loop):
+    """BatchNode(concurrency=n) in a plain Flow: n at once, results in order; 1 is the caller's thread."""
+    barrier = threading.Barrier(concurrency, timeout=10)
+    running, most, lock, threads = 0, 0, threading.Lock(), set()
+
+    class Meets(Items, BatchNode):
+        def exec(self, item):
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+                threads.add(threading.get_ident())
+            barrier.wait()
+            with lock:
+                running -= 1
+            return item
+
+    shared = {"items": range(16)}
+
+    def go():
+        Flow(start=Meets(concurrency=concurrency)).run(shared)
+
+    async def main():
+        go()
+
+    asyncio.run(main()) if inside_a_loop else go()
+    assert shared["results"] == list(range(16))
+    assert most == concurrency
+    assert (threads == {threading.get_ident()}) is (concurrency == 1)
+
+
+@pytest.mark.parametrize("kind", [AsyncBatchNode, AsyncParallelBatchNode])
+@pytest.mark.parametrize("concurrency", [1, 3, 100])
+def test_async_batches_run_that_many(kind, concurrency):
+    """The two classes differ in their default only."""
+    running = most = 0
+
+    class Counts(Items, kind):
+        async def exec_async(self, item):
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+
+    run_in(AsyncFlow, Counts(concurrency=concurrency), {"items": range(100)})
+    assert most == concurrency
+    assert (AsyncBatchNode().concurrency, AsyncParallelBatchNode().concurrency) == (1, 64)
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("policy", ["continue", 3, 0.5])
+def test_failures_that_are_kept(kind, concurrency, policy):
+    """A Failed with item, error and attempts stands in its place."""
+
+    class Breaks(Items):
+        def exec(self, item):
+            if item in (1, 5):
+                raise ValueError(item)
+            return item
+
+    node = type("Breaks", (Breaks, kind), {})(max_retries=2, concurrency=concurrency, on_error=policy)
+    results = run_in(AsyncFlow, node, {"items": range(8)})["results"]
+    failed = [entry for entry in results if isinstance(entry, Failed)]
+    assert [entry.item for entry in failed] == [1, 5]
+    assert all(entry.attempts == 2 and entry.error.args == (entry.item,) for entry in failed)
+    assert [entry for entry in results if not isinstance(entry, Failed)] == [0, 2, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+@pytest.mark.parametrize("policy", [2, 0.25])
+def test_too_many_failures(kind, policy):
+    """The count or share stops the node; the error carries what finished."""
+
+    class Breaks(Items):
+        def exec(self, item):
+            if item % 2:
+                raise ValueError(item)
+            return item
+
+    node = type("Breaks", (Breaks, kind), {})(concurrency=1, on_error=policy)
+    with pytest.raises(TooManyFailuresError, match="Breaks: 2 items have failed") as caught:
+        run_in(AsyncFlow, node, {"items": range(8)})
+    assert [outcome.item for outcome in caught.value.outcomes] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [BatchFlow, AsyncBatchFlow, AsyncParallelBatchFlow])
+def test_batch_flows_keep_failures(kind):
+    """post of a batch flow gets one entry a run: its action, or a Failed with the parameter set."""
+
+    class Breaks(Node):
+        def post(self, shared, prep_res, exec_res):
+            if self.params["i"] == 1:
+                raise ValueError
+            return f"run {self.params['i']}"
+
+    def prep(self, shared):
+        return [{"i": i} for i in range(3)]
+
+    def post(self, shared, prep_res, exec_res):
+        shared["entries"] = exec_res
+
+    flow = type("Sets", (kind,), {"prep": prep, "post": post})(start=Breaks(), on_error="continue")
+    entries = run_sync(flow).shared["entries"]
+    assert entries[::2] == ["run 0", "run 2"]
+    assert isinstance(entries[1], Failed) and entries[1].item == {"i": 1}
+    flow.on_error = "raise"
+    with pytest.raises(ValueError) as caught:
+        run_sync(flow)
+    assert any("Sets, item 1 ({'i': 1})" in note for note in caught.value.__notes__)

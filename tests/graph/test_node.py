@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import threading
 import traceback
 from dataclasses import dataclass
 
@@ -17,11 +18,14 @@ from asyncflow import (
     AsyncParallelBatchNode,
     BaseNode,
     BatchNode,
+    Failed,
     Flow,
     Node,
     Retry,
     run_sync,
 )
+from asyncflow.clock import FakeClock
+from asyncflow.errors import ItemTimeoutError
 
 
 class Left(Node):
@@ -285,7 +289,7 @@ def test_a_wrong_class_attribute_is_refused_when_the_node_is_made(kind, settings
 # Names -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["_step", "_exec", "_check", "_cur_retry"])
+@pytest.mark.parametrize("name", ["_run_step", "_exec", "_error_policy", "_cur_retry"])
 @pytest.mark.parametrize("kind", [Node, AsyncNode])
 def test_a_private_name_of_asyncflow_is_refused(kind, name):
     """A helper that would replace a part of the engine is an error where its class is written."""
@@ -299,3 +303,103 @@ def test_overriding_pocketflows_internals_warns(name):
     with pytest.warns(UserWarning, match=f"Own defines {name}, which PocketFlow calls"):
         type("Own", (Flow,), {name: lambda self, shared: None})
     type("Own", (Flow,), {"_other": 1, "__mangled": 2})
+
+
+# Attempts ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error, attempts", [(ValueError, 3), (ConnectionError, 3), (KeyError, 3)])
+def test_max_retries_repeats_any_exception(error, attempts):
+    """PocketFlow's rule."""
+    node, calls = Node(max_retries=3), []
+
+    def exec(prep_res):
+        calls.append(1)
+        raise error
+
+    node.exec = exec
+    with pytest.raises(error) as caught:
+        node.run({})
+    assert len(calls) == attempts
+    assert caught.value.__notes__ == [f"asyncflow: Node, attempt {attempts}"]
+
+
+@pytest.mark.parametrize("error, attempts", [(ValueError, 1), (ConnectionError, 3), (TimeoutError, 3)])
+def test_retry_repeats_what_passes(error, attempts):
+    """The finer rule: errors of the program are not repeated."""
+    node, calls = Node(retry=Retry(attempts=3, wait=5)), []
+
+    def exec(prep_res):
+        calls.append(1)
+        raise error
+
+    node.exec = exec
+    with FakeClock(), pytest.raises(error):
+        node.run({})
+    assert len(calls) == attempts
+
+
+@pytest.mark.parametrize("flow", [Flow, AsyncFlow])
+@pytest.mark.parametrize("kind", [Node, BatchNode])
+def test_a_timeout_gives_a_plain_exec_up(flow, kind):
+    """It runs on a thread, which cannot be stopped; the item fails with ItemTimeoutError."""
+    release = threading.Event()
+
+    class Hangs(kind):
+        def prep(self, shared):
+            return [1]
+
+        def exec(self, item):
+            release.wait(10)
+
+    try:
+        with pytest.raises(ItemTimeoutError, match="Hangs, item 0: attempt 1 took longer than 0.01 seconds"):
+            run_sync(flow(start=Hangs(timeout=0.01)))
+    finally:
+        release.set()
+
+
+def test_total_timeout_bounds_all_attempts():
+    """No attempt begins that could not end in time, and the error says why."""
+
+    class Fails(AsyncNode):
+        async def exec_async(self, prep_res):
+            raise ConnectionError
+
+    async def main():
+        with FakeClock() as clock:
+            with pytest.raises(ConnectionError) as caught:
+                await Fails(max_retries=100, wait=10, total_timeout=35).run_async({})
+            return clock.now(), caught.value.__notes__
+
+    now, notes = asyncio.run(main())
+    assert now == 30
+    assert any("total_timeout leaves no time" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind, step", [(Node, Fails), (AsyncNode, Fails), (AsyncNode, FailsAsync)])
+def test_continue_hands_a_failure_to_post(kind, step):
+    """On a single node `on_error="continue"` puts a Failed in the place of exec's result."""
+    shared = {}
+    run_sync(type("Own", (step, kind), {})(max_retries=2, on_error="continue"), shared)
+    failed = shared["result"]
+    assert isinstance(failed, Failed) and failed.attempts == 2
+    assert isinstance(failed.error, ValueError) and failed.error.__traceback__ is None
+    assert "in exec" in failed.traceback
+
+
+def test_a_name_replaces_the_class_in_errors():
+    """As an argument or a class attribute; what is no text, or empty, is not a name."""
+
+    class Named(Node):
+        name = "class name"
+
+    assert [repr(node) for node in (Node(name="own"), Named(), Named(name="own"))] == [
+        "<own>",
+        "<class name>",
+        "<own>",
+    ]
+    for odd in ("", 3, None):
+        node = Node()
+        node.name = odd
+        assert repr(node) == "<Node>"

@@ -48,6 +48,27 @@ async def test_get_and_post() -> None:
     assert got[3].endswith(b"raw") and "content-type: text/plain" in lines(got[3])
 
 
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.asyncio
+async def test_answers_without_a_body(wire: str) -> None:
+    """HEAD of something huge, 204 and 304 are read at once, and their connection is kept."""
+
+    async def script(talk: Conversation) -> None:
+        for head in ("200 OK\r\nContent-Length: 999999999999", "204 No Content", "304 Not Modified"):
+            await talk.request()
+            await talk.send(f"HTTP/1.1 {head}\r\n\r\n".encode())
+        await talk.server.hang(talk)
+
+    transport = SlotTransport() if wire == "slots" else None
+    async with raw_server(script) as server:
+        async with HTTPClient(retry=None, transport=transport) as http:
+            answers = [await http.request(method, server.url) for method in ("HEAD", "GET", "GET")]
+        if transport is not None:
+            await transport.aclose()
+    assert [answer.status_code for answer in answers] == [200, 204, 304]
+    assert [answer.content for answer in answers] == [b""] * 3 and server.connections == 1
+
+
 @pytest.mark.asyncio
 async def test_accepted_statuses() -> None:
     """A status that the caller expects is an answer, not an error."""
@@ -201,6 +222,11 @@ async def test_proxies(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         with pytest.raises(errors.HTTPConnectionError):
             await get()
+        if wire == "aiohttp":
+            monkeypatch.setenv("http_proxy", "socks5://me:canary@127.0.0.1:1")
+            with pytest.raises(errors.RequestRefusedError, match="a socks5 proxy") as caught:
+                await get()
+            assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wire", ["aiohttp", "slots"])

@@ -162,6 +162,19 @@ async def test_cache() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_cache_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that was paid for reaches the caller though it could not be kept."""
+
+    class Full(MemoryCache):
+        async def put(self, key: str, value: Any) -> None:
+            raise OSError("no space left")
+
+    async with SimulatedProvider(latency=0) as provider, openai(provider, cache=Full()) as llm:
+        assert (await llm.complete("x")).text
+    assert "no space left" in caplog.text
+
+
+@pytest.mark.asyncio
 async def test_coalescing() -> None:
     """Identical calls in flight become one; without it, ten samples of one prompt stay ten."""
     go = asyncio.Event()
@@ -213,3 +226,19 @@ async def test_the_leaders_failure_is_its_own(how: str) -> None:
             done = await asyncio.gather(*followers)
         assert provider.statistics().asked == 2
     assert [one.text for one in done] == ["good"] * 3 and sum(one.reused for one in done) == 2
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.asyncio
+async def test_parts_and_tools_pass_through(kind: str) -> None:
+    """Images and tools travel in the provider's own form, as they were given."""
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": "A"}]
+    messages.append({"role": "user", "content": "Sure?"})
+    async with SimulatedProvider(latency=0) as provider:
+        url = provider.base_url if kind == "openai" else provider.anthropic_base_url
+        async with LLMClient("m", provider=kind, base_url=url, api_key="") as llm:
+            await llm.complete(messages, tools=tools, extra={"tool_choice": "auto"})
+        sent = provider.log[0].body
+    assert sent["messages"] == messages and sent["tools"] == tools and sent["tool_choice"] == "auto"

@@ -95,6 +95,8 @@ async def test_leaving_early_stops_the_provider() -> None:
             for _ in range(2):
                 async with llm.stream("x") as pieces:
                     assert await anext(pieces) == "one "
+                    assert llm.statistics().running == 1
+                assert llm.statistics().running == 0
                 await server.left.wait()
                 server.left.clear()
             reading = asyncio.create_task(anext(llm.stream("x")))

@@ -14,7 +14,7 @@ from asyncflow.llm import LLMClient
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import FAULTS, SimulatedProvider
 from asyncflow.testing.faults import FaultPlan
-from asyncflow.testing.quota import Bucket, Quotas
+from asyncflow.testing.quota import Bucket, Quotas, Slope
 
 EXPECTED: dict[Any, tuple[type[Exception], str]] = {
     "hang": (errors.HTTPTimeoutError, "read"),
@@ -119,7 +119,7 @@ def test_buckets_refill_all_the_time() -> None:
 
 def test_reasons() -> None:
     """Each limit refuses for itself, with the wait where it can be known."""
-    quotas = Quotas(60, 600, 2, 1.0, lambda: 0.0)
+    quotas = Quotas(60, 600, 2, None, 1.0, lambda: 0.0)
     assert quotas.enter(2).what == "concurrency" and quotas.enter(2).wait is None  # type: ignore[union-attr]
     assert quotas.enter(0) is None and quotas.enter(0).wait == 1.0  # type: ignore[union-attr]
     assert quotas.charge(10) is None and quotas.charge(5).wait == pytest.approx(0.5)  # type: ignore[union-attr]
@@ -130,7 +130,7 @@ def test_reasons() -> None:
 async def test_quotas_over_the_wire(path: str) -> None:
     """429 with the wait in both headers, and what is left in each protocol's own spelling."""
     async with SimulatedProvider(
-        latency=0, requests_per_minute=6000, tokens_per_minute=60000, burst=0.02
+        latency=0, requests_per_minute=60, tokens_per_minute=60000, burst=2.0
     ) as provider:
         body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
         async with HTTPClient(base_url=provider.anthropic_base_url, retry=None) as http:
@@ -140,20 +140,20 @@ async def test_quotas_over_the_wire(path: str) -> None:
         statistics = provider.statistics()
     limits = rate_limits(first.headers)
     assert limits is not None and limits.requests is not None and limits.tokens is not None
-    assert limits.requests.limit == 6000 and limits.tokens.remaining is not None
+    assert limits.requests.limit == 60 and limits.tokens.remaining is not None
     assert refused and sum(statistics.refused.values()) == len(refused)
-    assert refused[0].headers["retry-after"] == "1" and 0 < int(refused[0].headers["retry-after-ms"]) <= 20
+    assert refused[0].headers["retry-after"] == "1" and 0 < int(refused[0].headers["retry-after-ms"]) <= 1000
 
 
 @pytest.mark.asyncio
 async def test_refused_calls_come_through() -> None:
     """A client waits as long as the provider asks, and everything is answered."""
-    async with SimulatedProvider(latency=0, requests_per_minute=3000, burst=0.1) as provider:
-        async with LLMClient("m", base_url=provider.base_url, api_key="", concurrency=4) as llm:
-            await asyncio.gather(*(llm.complete(f"{number}") for number in range(20)))
+    async with SimulatedProvider(latency=0, requests_per_minute=1200, burst=0.1) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="", concurrency=12) as llm:
+            await asyncio.gather(*(llm.complete(f"{number}") for number in range(12)))
             refused = llm.statistics().refused
         assert provider.statistics().refused == {"requests": refused} and refused > 0
-        assert provider.statistics().answered == 20
+        assert provider.statistics().answered == 12
 
 
 @pytest.mark.asyncio
@@ -177,6 +177,30 @@ async def test_a_hidden_limit() -> None:
         statistics = provider.statistics()
     assert caught.value.retry_after is None and caught.value.code == "rate_limit_exceeded"
     assert statistics.refused == {"concurrency": 1} and statistics.most_at_once == 3
+
+
+def test_a_slope() -> None:
+    """Each second may bring so many times what the last one brought; a pause starts from the least again."""
+    clock = [0.0]
+    slope = Slope(2.0, 10, lambda: clock[0])
+    brought = []
+    for moment in (0.0, 1.0, 2.5, 3.9, 6.0):
+        clock[0] = moment
+        brought.append(sum(slope.take() for _ in range(100)))
+    assert brought == [10, 20, 40, 80, 10]
+    with pytest.raises(ValueError, match="from 1"):
+        SimulatedProvider(slope_limit=0.5)
+
+
+@pytest.mark.asyncio
+async def test_a_slope_over_the_wire() -> None:
+    """A herd that starts at once is refused but for the first ten or so, without a wait."""
+    async with SimulatedProvider(latency=0, slope_limit=1.0) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="", retry=None) as llm:
+            calls = (llm.complete(f"{number}") for number in range(60))
+            done = await asyncio.gather(*calls, return_exceptions=True)
+        refused = [one for one in done if isinstance(one, errors.RateLimitedError)]
+        assert refused and provider.statistics().refused == {"slope": len(refused)}
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,57 @@
+"""What survives a crash: results are recorded as they come, and the same run goes on where it was.
+
+journal   one run's memory, as the engine asks for it; `opening` gets one, `place` is a node's part of it
+codec     values to JSON and back, exactly, never executed; `shapes`, `arrays`
+keys      which item is this?; `seen` counts equal ones
+store     the port: `sqlstore` (SQLAlchemy: `sqlite`, `tables`, `sqlwriter`, `sqlreader`), `memory`
+writer    one thread, group commit; `recall` reads back
+lock      one writing process per store; `marks` and `crashes`: what was in flight when one died
+resume    may this program go on with that run?; `runs`: ids and status
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asyncflow.durability.codec import Codec, Encoder
+from asyncflow.durability.journal import RunJournal
+from asyncflow.durability.memory import MemoryStore
+from asyncflow.durability.opening import Changed, as_store, open_journal, open_run
+from asyncflow.durability.resume import Counts, Difference, Fingerprint, banner, compare, facts_of, of_outline
+from asyncflow.durability.runs import new_run_id, resolve, status
+from asyncflow.durability.store import Store
+
+if TYPE_CHECKING:
+    from asyncflow.durability.sqlstore import SQLStore
+
+__all__ = [
+    "Changed",
+    "Codec",
+    "Counts",
+    "Difference",
+    "Encoder",
+    "Fingerprint",
+    "MemoryStore",
+    "RunJournal",
+    "SQLStore",
+    "Store",
+    "as_store",
+    "banner",
+    "compare",
+    "facts_of",
+    "new_run_id",
+    "of_outline",
+    "open_journal",
+    "open_run",
+    "resolve",
+    "status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """SQLAlchemy takes 150 ms to import; whoever needs no store does not pay for it."""
+    if name == "SQLStore":
+        from asyncflow.durability.sqlstore import SQLStore
+
+        return SQLStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,143 @@
+"""One writing process per store: a lock that the kernel takes back from a dead process.
+
+The lock is `flock` on a file beside the database, which also says who holds it. It is never stolen and has no
+timeout: a stopped process still holds it, a killed one does not. The file stays when the lock is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asyncflow.errors import StoreError, StoreLockedError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not on this platform
+    fcntl = None  # type: ignore[assignment]
+
+#: Somebody who asks whether the lock is held takes it for a moment: try again before giving up.
+_TRIES, _PAUSE = 5, 0.02
+
+_held: dict[int, Lock] = {}
+
+
+class Lock:
+    """Held from `__init__` to `release`.
+
+    Attributes:
+        dirty: Whether the holder before this one ended without `release(clean=True)`.
+
+    Raises:
+        StoreLockedError: If another process, or another part of this one, holds it.
+        StoreError: If the file cannot be made or locked here.
+    """
+
+    def __init__(self, path: Path, *, what: str) -> None:
+        if fcntl is None:  # pragma: no cover
+            raise StoreError(f"{what}: this platform has no flock, so no store can be opened safely")
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as exc:
+            raise StoreError(f"{what} cannot be opened for writing: {exc.strerror}: {path}") from exc
+        try:
+            self._take(what)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self.dirty = bool(_read(self._file).get("dirty"))
+        self._write(dirty=self.dirty)
+        _held[self._file] = self
+
+    def _take(self, what: str) -> None:
+        for last in (False,) * (_TRIES - 1) + (True,):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if last:
+                    raise _locked(what, _read(self._file)) from None
+                time.sleep(_PAUSE)
+            except OSError as exc:
+                raise StoreError(f"{what} is on a file system without locks: {exc.strerror}") from exc
+
+    def soil(self) -> None:
+        """From here on, an end without `release(clean=True)` is told to the next holder."""
+        self._write(dirty=True)
+
+    def release(self, *, clean: bool) -> None:
+        """Give it back."""
+        if clean:
+            os.ftruncate(self._file, 0)
+        del _held[self._file]
+        os.close(self._file)
+
+    def _write(self, *, dirty: bool) -> None:
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "dirty": dirty,
+        }
+        data = json.dumps(holder).encode() + b"\n"
+        try:
+            os.pwrite(self._file, data, 0)
+            os.ftruncate(self._file, len(data))
+        except OSError as exc:
+            raise StoreError(f"the lock file cannot be written: {exc.strerror}") from exc
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock now: pid, host, started, as far as told; None: nobody."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(file)
+    finally:
+        os.close(file)
+    return None
+
+
+def describe(held: dict[str, Any]) -> str:
+    """A holder in words."""
+    if "pid" not in held:
+        return "another process"
+    return f"process {held['pid']} on {held['host']}, since {held['started']}"
+
+
+def _read(file: int) -> dict[str, Any]:
+    try:
+        found = json.loads(os.pread(file, 4096, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _locked(what: str, held: dict[str, Any]) -> StoreLockedError:
+    return StoreLockedError(
+        f"{what} is open for writing in {describe(held)}. Wait for it or end it; its runs can be looked at "
+        "meanwhile. A second run at the same time needs a file of its own",
+        pid=held.get("pid"),
+        host=held.get("host"),
+        started=held.get("started"),
+    )
+
+
+def _after_fork() -> None:
+    """A forked child must not keep its parent's locks alive: the parent may die before it."""
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

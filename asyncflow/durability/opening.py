@@ -1,0 +1,184 @@
+"""Opening a run: the lock, the checks, what is there already, and may this program go on with it?"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from asyncflow.durability import writer as writers
+from asyncflow.durability.codec import Encoder
+from asyncflow.durability.journal import RunJournal
+from asyncflow.durability.resume import Difference, Fingerprint, compare
+from asyncflow.durability.runs import new_run_id
+from asyncflow.durability.store import RunRow, Store
+from asyncflow.errors import ResumeMismatchError, StoreError
+
+T = TypeVar("T")
+
+#: What to do where the program has changed: refuse, keep all results, or drop those of the changed nodes.
+Changed: TypeAlias = Literal["refuse", "keep", "drop"]
+
+
+@asynccontextmanager
+async def open_journal(
+    store: Store | str | os.PathLike[str],
+    run_id: str | None = None,
+    *,
+    name: str = "run",
+    fingerprint: Fingerprint | None = None,
+    changed: Changed = "refuse",
+    retry_failed: bool = True,
+    encoders: Iterable[Encoder] = (),
+    types: Iterable[Any] = (),
+    grace: float = writers.GRACE,
+) -> AsyncIterator[RunJournal]:
+    """A run's journal, on asyncio or trio. Leaving the block commits what waits and ends the session.
+
+    Args:
+        store: A store, or a path to a SQLite file.
+        run_id: The run to begin or to resume; None: a new one, called after `name`.
+        fingerprint: What the program is made of; None: not compared.
+        changed: What to do if it is not what the run was recorded with.
+        retry_failed: Whether items that failed run again.
+        encoders: How to record classes of other libraries.
+        types: Classes that may be restored although no result type declares them.
+        grace: Seconds for which a store in trouble is tried again.
+
+    Opening and closing happen on a thread; opening may be cancelled between its steps, closing cannot.
+
+    Raises:
+        ResumeMismatchError: If the program has changed; nothing was written.
+        StoreLockedError, StoreFormatError, StoreError: As the store says.
+    """
+    threads = anyio.CapacityLimiter(1)
+
+    async def on_thread(function: Callable[[], T]) -> T:
+        value: list[T] = []
+        with anyio.CancelScope(shield=True):
+            value.append(await anyio.to_thread.run_sync(function, limiter=threads))
+        return value[0]
+
+    opened = open_run(
+        store,
+        run_id,
+        name=name,
+        fingerprint=fingerprint,
+        changed=changed,
+        retry_failed=retry_failed,
+        encoders=encoders,
+        types=types,
+        grace=grace,
+    )
+    journal = await on_thread(opened.__enter__)
+    try:
+        yield journal
+    except BaseException as exc:
+        raised = exc  # of an own name: `exc` is unbound when the block ends
+        await on_thread(lambda: opened.__exit__(type(raised), raised, None))
+        raise
+    else:
+        await on_thread(lambda: opened.__exit__(None, None, None))
+
+
+@contextmanager
+def open_run(
+    store: Store | str | os.PathLike[str],
+    run_id: str | None = None,
+    *,
+    name: str = "run",
+    fingerprint: Fingerprint | None = None,
+    changed: Changed = "refuse",
+    retry_failed: bool = True,
+    encoders: Iterable[Encoder] = (),
+    types: Iterable[Any] = (),
+    grace: float = writers.GRACE,
+) -> Iterator[RunJournal]:
+    """`open_journal` for synchronous code; it blocks."""
+    at = as_store(store)
+    writer = writers.share(at, grace=grace)
+    try:
+        reader = at.open_reader()
+        try:
+            run_id = run_id or new_run_id(name)
+            before = reader.run(run_id)
+            text, since = _settle(before, fingerprint, changed)
+            row = before
+            number, session = writer.call(lambda backend: backend.start(run_id, name, text, time.time()))
+            journal = RunJournal(
+                run_id,
+                number,
+                session,
+                row,
+                writer,
+                reader,
+                since=since,
+                retry_failed=retry_failed,
+                encoders=encoders,
+                types=types,
+            )
+        except BaseException:
+            reader.close()
+            raise
+        if before is None:
+            reader.close()
+        try:
+            yield journal
+        except BaseException as exc:
+            stopped = (CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+            try:
+                journal.close("cancelled" if isinstance(exc, stopped) else "failed")
+            except StoreError as trouble:  # what the block raised comes first
+                exc.add_note(f"and the run could not be closed: {trouble}")
+            raise
+        journal.close("finished")
+    finally:
+        writers.unshare(at)
+
+
+def as_store(store: Store | str | os.PathLike[str]) -> Store:
+    """A store, for a path or a URL."""
+    if isinstance(store, (str, os.PathLike)):
+        from asyncflow.durability.sqlstore import SQLStore
+
+        return SQLStore(store)
+    return store
+
+
+def _settle(
+    before: RunRow | None, fingerprint: Fingerprint | None, changed: Changed
+) -> tuple[str, dict[tuple[str, ...], int]]:
+    """The text to keep as the run's fingerprint, and per node the last session whose results are dropped."""
+    kept = json.loads(before.fingerprint) if before is not None else {}
+    since: dict[str, int] = kept.get("since", {})
+    program = kept.get("program")
+    if fingerprint is not None and program is not None and before is not None:
+        differences = compare(Fingerprint.from_text(program), fingerprint)
+        if differences and changed == "refuse":
+            raise _mismatch(before.id, differences)
+        if changed == "drop":
+            last = before.sessions[-1].number if before.sessions else 0
+            since = {**since, **{each.node: last for each in differences if each.node is not None}}
+    if fingerprint is not None:
+        program = fingerprint.to_text()
+    return json.dumps({"program": program, "since": since}), {
+        tuple(node.split("/")): session for node, session in since.items()
+    }
+
+
+def _mismatch(run_id: str, differences: list[Difference]) -> ResumeMismatchError:
+    texts = tuple(each.text for each in differences)
+    listed = "\n".join(f"  - {text}" for text in texts)
+    return ResumeMismatchError(
+        f"the program has changed since run {run_id} was recorded:\n{listed}\n"
+        "Keep its results (changed='keep'), drop those of the nodes that changed (changed='drop'), "
+        "or start a new run",
+        differences=texts,
+    )

@@ -1,0 +1,190 @@
+"""A store in one SQLite file: made whole or not at all, checked before it is trusted, one writer.
+
+Around the file lie `-wal` and `-shm`, which are part of it while it is open or after a crash, `.lock` (see
+`lock`) and `.marks` (see `marks`). SQLite before 3.51.3 can damage a file that two connections write or
+checkpoint at once: here exactly one connection does, and readers are opened so that they cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from asyncflow.durability import tables
+from asyncflow.errors import StoreError, StoreFormatError
+
+#: "aflw": what `file` and our own check know the file by.
+APPLICATION_ID = 0x61666C77
+_MAGIC = b"SQLite format 3\x00"
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre", "afs"}
+_CACHE_KIB = 64 * 1024
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """`runs.db` and `.lock` make `runs.db.lock`."""
+    return path.with_name(path.name + suffix)
+
+
+def prepare(path: Path) -> None:
+    """Make the file where there is none, and refuse one that is not ours. The lock is held.
+
+    Raises:
+        StoreFormatError: If the file is something else, or of a newer version; it is left as it is.
+        StoreError: If it cannot be made.
+    """
+    _warn_of_network(path)
+    try:
+        if path.exists() and path.stat().st_size:
+            check_header(path)
+        elif beside(path, "-wal").exists() and beside(path, "-wal").stat().st_size:
+            raise StoreFormatError(
+                f"{path} is empty or gone, but its write-ahead log is there: restore the file"
+            )
+        else:
+            _make(path)
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be opened for writing: {exc.strerror}") from exc
+
+
+def check_header(path: Path) -> None:
+    """Refuse what is not a store of this version, by the first bytes of the file."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    if len(head) < 100 or not head.startswith(_MAGIC):
+        raise StoreFormatError(
+            f"{path} is not a SQLite file. It was left as it is; name another for the store"
+        )
+    version, application = struct.unpack_from(">i", head, 60)[0], struct.unpack_from(">I", head, 68)[0]
+    if application != APPLICATION_ID:
+        raise StoreFormatError(f"{path} is a SQLite file of some other program. It was left as it is")
+    if version != tables.VERSION:
+        what = "update asyncflow" if version > tables.VERSION else "it cannot be migrated"
+        raise StoreFormatError(
+            f"{path} has version {version} of the schema, this asyncflow knows {tables.VERSION}: {what}. "
+            "It was left as it is"
+        )
+
+
+def _make(path: Path) -> None:
+    """Built under another name and moved: whoever is killed half-way leaves no half-made store."""
+    draft = beside(path, f".new-{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    engine = create_engine(f"sqlite:///{draft}", poolclass=StaticPool)
+    try:
+        with engine.begin() as connection:
+            tables.metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
+    except Exception as exc:
+        raise StoreError(f"{path} cannot be made: {exc}") from exc
+    finally:
+        engine.dispose()
+    file = os.open(draft, os.O_RDONLY)
+    os.fsync(file)
+    os.close(file)
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+
+
+def writing_engine(path: Path) -> Engine:
+    """An engine of one connection, in autocommit: a group of records is one statement, so one transaction."""
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"check_same_thread": False, "cached_statements": 600},
+    )
+    return _with_pragmas(
+        engine,
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "busy_timeout = 5000",
+        f"cache_size = -{_CACHE_KIB}",
+    )
+
+
+def reading_engine(path: Path) -> Engine:
+    """An engine of one connection that can neither write nor checkpoint."""
+    engine = create_engine(
+        f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true",
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"check_same_thread": False},
+    )
+    return _with_pragmas(engine, "busy_timeout = 5000", "query_only = ON")
+
+
+def quick_check(connection: Any, path: Path) -> None:
+    """Read the whole file for damage."""
+    found = connection.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
+    if found != ["ok"]:
+        raise StoreFormatError(
+            f"{path} is damaged: {'; '.join(found)}. It was left as it is; "
+            "`sqlite3 FILE .recover` can save what is readable"
+        )
+
+
+def retryable(error: BaseException) -> bool:
+    """A full disk or a busy file may pass. A failed sync may not be repeated: the kernel has dropped the
+    pages by then, and the second one would succeed without them."""
+    original = getattr(error, "orig", error)
+    code = getattr(original, "sqlite_errorcode", None)
+    if code is None:
+        return False
+    if code in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
+        return False
+    return code & 0xFF in (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+def _with_pragmas(engine: Engine, *pragmas: str) -> Engine:
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: Any) -> None:
+        for pragma in ("mmap_size = 0", *pragmas):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    return engine
+
+
+def _warn_of_network(path: Path) -> None:
+    kind = _file_system(path)
+    if kind in _NETWORK:
+        warnings.warn(
+            f"{path} is on a network file system ({kind}), where locks and syncs may not be kept: "
+            "put the store on a local disk",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _file_system(path: Path) -> str:
+    """What the path lies on, where the system tells; else nothing."""
+    if sys.platform != "linux":
+        return ""
+    best, kind = "", ""
+    try:
+        lines = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    where = str(path.parent.resolve()) + "/"
+    for line in lines:
+        fields = line.split(" ")
+        point = fields[1].replace("\\040", " ").rstrip("/") + "/"
+        if where.startswith(point) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind

@@ -1,0 +1,191 @@
+"""Where runs are kept: the port that the journal speaks to, and the records that pass through it.
+
+A `Store` hands out one `StoreWriter` at a time, under a lock that the operating system takes back from a
+dead process, and any number of `StoreReader`s. All calls block and are made on threads. Records are only ever
+added; a later session's record of the same key stands in the place of an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from asyncflow.durability.marks import Mark, Marks
+
+#: What a record is of: an item's result, its failure, or the action that a `post` returned.
+OK, FAILED, ACTION = 0, 1, 2
+
+#: How a session ended that nobody has closed; written by the next opening.
+INTERRUPTED = "interrupted"
+
+
+class Record(NamedTuple):
+    """One fact about one item, as it is stored.
+
+    Attributes:
+        run, place, key: Whose: the run's number, the place's, and the item's key there.
+        session: The opening of the run that recorded it; of two records of a key the later session's counts.
+        kind: `OK`, `FAILED` or `ACTION`.
+        attempts: How many it took.
+        position: The item's index in the input of that session.
+        label: The user's key as text, or None.
+        began, at: When its first attempt of the session began and when it was over, in seconds since 1970.
+        data: The result, or the error, as the codec wrote it.
+        usage: Tokens and cost of the result as JSON, where it told them.
+    """
+
+    run: int
+    place: int
+    key: bytes
+    session: int
+    kind: int
+    attempts: int
+    position: int
+    label: str | None
+    began: float
+    at: float
+    data: bytes
+    usage: str | None
+
+
+class PlaceRow(NamedTuple):
+    """The path and visit behind a place's number."""
+
+    id: int
+    run: int
+    path: tuple[str, ...]
+    visit: int
+
+
+class Death(NamedTuple):
+    """An item was in flight when the process of a session died; `alone`: nothing else was."""
+
+    place: int
+    key: bytes
+    session: int
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One opening of a run.
+
+    Attributes:
+        started, ended: Seconds since 1970; `ended` is None while it is open, and for ever if it was killed.
+        how: `"finished"`, `"failed"`, `"cancelled"`, `"interrupted"`, or None: nobody has closed it yet.
+    """
+
+    number: int
+    started: float
+    ended: float | None
+    how: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the store knows it.
+
+    Attributes:
+        number: What its records call it.
+        fingerprint: Text of the program's last accepted fingerprint.
+        sessions: Its openings, oldest first.
+    """
+
+    number: int
+    id: str
+    name: str
+    created: float
+    fingerprint: str
+    sessions: tuple[Session, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """How many items of a place have a result, and how many a failure that nothing replaced."""
+
+    path: tuple[str, ...]
+    visit: int
+    done: int
+    failed: int
+
+
+class StoreWriter(Protocol):
+    """The one writer. Every method is a transaction, and durable when it returns."""
+
+    #: Where items in flight are marked.
+    marks: Marks
+
+    def start(self, run_id: str, name: str, fingerprint: str, now: float) -> tuple[int, int]:
+        """Open a run, made if it is new, with this fingerprint. Returns its and the session's number."""
+
+    def end(self, session: int, how: str, now: float) -> None:
+        """Close a session."""
+
+    def append(self, places: Sequence[PlaceRow], records: Sequence[Record]) -> None:
+        """Add all or none. What is there already (same key, same session) stays: repeating is safe."""
+
+    def bury(self, marks: Sequence[Mark]) -> None:
+        """Add a death for each of these items that has no record of its session."""
+
+    def remove(self, run: int) -> None:
+        """Delete a run and all that belongs to it."""
+
+    def retryable(self, error: BaseException) -> bool:
+        """Whether repeating what raised `error` may succeed, safely: a full disk yes, a damaged file no."""
+
+    def close(self, *, clean: bool = True) -> None:
+        """Close and give the lock back; unless `clean`, the next opening checks what is there."""
+
+    def abandon(self) -> None:
+        """In a forked child: keep hands off what belongs to the parent."""
+
+
+class StoreReader(Protocol):
+    """Reads what is committed. Used by one thread at a time."""
+
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+
+    def run(self, run_id: str) -> RunRow | None: ...
+    def find(self, keys: Sequence[tuple[int, bytes]]) -> list[tuple[int, Record]]:
+        """The records that count for these (place, key), each with its position in the log, in no order."""
+
+    def following(self, run: int, after: int, limit: int) -> list[tuple[int, Record]]:
+        """The next records of a run in the log that count, in the order in which they were added."""
+
+    def places(self, run: int, limit: int) -> list[int]:
+        """The numbers of places of a run that have records, at most `limit` of them."""
+
+    def counts(self, run: int) -> list[PlaceCount]:
+        """Per place, in the order in which they were reached."""
+
+    def deaths(self, run: int) -> list[Death]:
+        """Of items that have no result yet, oldest first."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """See the module.
+
+    Attributes:
+        key: Equal for two stores that are the same place.
+    """
+
+    @property
+    def key(self) -> str: ...
+    def open_writer(self) -> StoreWriter:
+        """Take the lock and get ready to write; make the store if it is not there.
+
+        Raises:
+            StoreLockedError: If another process writes to it.
+            StoreFormatError: If what is there is not a store, is damaged, or is of a newer version.
+            StoreError: If it cannot be written to.
+        """
+
+    def open_reader(self) -> StoreReader:
+        """Raises StoreError where there is nothing to read."""
+
+    def holder(self) -> str | None:
+        """Who writes to it now, in words; None: nobody."""

@@ -1,0 +1,94 @@
+"""How many tokens a call will use, guessed before it is made, from what the calls before it reported.
+
+`max_tokens` is what a call may write, not what it will: a quota that is reserved at a `max_tokens` twenty
+times too high is used to a twentieth. So the output is reserved at the 95th percentile of those observed, and
+the prompt at so many tokens a byte as prompts turned out to have. Both are settled when the answer says what
+it used.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import deque
+
+#: Answers that the percentile is taken over.
+_WINDOW = 512
+#: Below so many, the percentile of a sample is no better than its largest, with something added.
+_FEW = 20
+#: What an answer is taken to be before any was seen, where the call sets no limit of its own.
+_UNSEEN = 1024
+_PERCENTILE = 0.95
+#: What the first guess at tokens per byte weighs, in bytes; and what each call leaves of the older ones.
+_PRIOR_BYTES = 200.0
+_KEEP = 0.99
+
+
+class TokenEstimate:
+    """Learns what calls use. One for each model: what it has seen is what the next guess rests on.
+
+    Args:
+        tokens_per_byte: The first guess, until answers tell.
+
+    Example:
+        >>> estimate = TokenEstimate()
+        >>> estimate.reserve(400, max_tokens=4000)
+        4100
+        >>> for _ in range(50):
+        ...     estimate.learn(400, input_tokens=100, output_tokens=200)
+        >>> estimate.reserve(400, max_tokens=4000)
+        300
+    """
+
+    __slots__ = ("_bytes", "_input", "_newest", "_sorted")
+
+    def __init__(self, tokens_per_byte: float = 0.25) -> None:
+        if not 0 < tokens_per_byte < math.inf:
+            raise ValueError(
+                f"TokenEstimate(tokens_per_byte={tokens_per_byte!r}): a number above 0 is needed"
+            )
+        self._bytes = _PRIOR_BYTES
+        self._input = _PRIOR_BYTES * tokens_per_byte
+        self._newest: deque[int] = deque(maxlen=_WINDOW)
+        self._sorted: list[int] = []
+
+    def input_tokens(self, size_bytes: int) -> int:
+        """Tokens that a prompt of this size has, on average."""
+        return math.ceil(size_bytes * self._input / self._bytes - 1e-9)
+
+    def output_tokens(self, max_tokens: int | None = None) -> int:
+        """Tokens that nineteen of twenty answers stay within, and never more than `max_tokens`."""
+        seen = self._sorted
+        if not seen:
+            guess = _UNSEEN if max_tokens is None else max_tokens
+        elif len(seen) < _FEW:
+            guess = math.ceil(seen[-1] * 1.25)
+        else:
+            guess = seen[math.ceil(_PERCENTILE * len(seen)) - 1]
+        return guess if max_tokens is None else min(guess, max_tokens)
+
+    def reserve(self, size_bytes: int, max_tokens: int | None = None) -> int:
+        """What to reserve for a call before it is made.
+
+        Args:
+            size_bytes: The size of its prompt, measured in the same way in every call.
+            max_tokens: The longest answer that it asks for.
+        """
+        return self.input_tokens(size_bytes) + self.output_tokens(max_tokens)
+
+    def learn(self, size_bytes: int, input_tokens: int, output_tokens: int) -> None:
+        """What a call of this size turned out to use. Answers that report nothing teach nothing."""
+        if input_tokens > 0 and size_bytes > 0:
+            self._bytes = self._bytes * _KEEP + size_bytes
+            self._input = self._input * _KEEP + input_tokens
+        if output_tokens > 0:
+            if len(self._newest) == _WINDOW:
+                del self._sorted[bisect.bisect_left(self._sorted, self._newest[0])]
+            self._newest.append(output_tokens)
+            bisect.insort(self._sorted, output_tokens)
+
+    def __repr__(self) -> str:
+        return (
+            f"<TokenEstimate {self._input / self._bytes:.3f} tokens/byte, output {self.output_tokens()} "
+            f"after {len(self._newest)} answers>"
+        )

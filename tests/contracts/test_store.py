@@ -1,0 +1,197 @@
+"""What every store promises, over every implementation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncflow.durability.marks import Mark
+from asyncflow.durability.memory import MemoryStore
+from asyncflow.durability.sqlstore import SQLStore
+from asyncflow.durability.store import ACTION, FAILED, OK, PlaceRow, Record, Store
+from asyncflow.errors import StoreLockedError
+
+PLACE = 2**62 + 5
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else SQLStore(tmp_path / "runs.db")
+
+
+def key(n: int) -> bytes:
+    return n.to_bytes(16, "big")
+
+
+def record(
+    n: int, session: int, kind: int = OK, run: int = 1, place: int = PLACE, data: bytes = b"1"
+) -> Record:
+    return Record(run, place, key(n), session, kind, 1, n, None, 1.0, 2.0, data, None)
+
+
+def started(store: Store, run_id: str = "a") -> tuple[Any, int, int]:
+    writer = store.open_writer()
+    run, session = writer.start(run_id, "name", "{}", 10.0)
+    return writer, run, session
+
+
+def test_what_was_appended_is_found_and_nothing_else(store: Store) -> None:
+    """`find` gives the whole record, byte for byte, and says nothing of keys that are not there."""
+    writer, run, session = started(store)
+    whole = Record(
+        run,
+        PLACE,
+        key(1),
+        session,
+        OK,
+        3,
+        7,
+        "row-é\\0",
+        1 / 3,
+        1732112345.1234567,
+        '{"é": "\\u0000"}'.encode(),
+        '{"t":1}',
+    )
+    writer.append([PlaceRow(PLACE, run, ("Flow", "Näme"), 0)], [whole])
+    reader = store.open_reader()
+    assert [found for _, found in reader.find([(PLACE, key(1)), (PLACE, key(2)), (PLACE - 1, key(1))])] == [
+        whole
+    ]
+    assert reader.find([]) == []
+    reader.close()
+    writer.close()
+
+
+def test_a_writer_is_alone_until_it_is_closed(store: Store) -> None:
+    """A second writer is refused, `holder` says that there is one, and after `close` the next may come."""
+    assert store.holder() is None
+    writer = store.open_writer()
+    assert store.holder()
+    with pytest.raises(StoreLockedError):
+        store.open_writer()
+    writer.close()
+    assert store.holder() is None
+    store.open_writer().close()
+
+
+def test_a_run_is_opened_many_times_and_keeps_its_number(store: Store) -> None:
+    """Sessions of a run count up; its name and creation stay, its fingerprint is the last one."""
+    writer, run, first = started(store)
+    writer.end(first, "finished", 11.0)
+    again, second = writer.start("a", "other name", '{"v":2}', 12.0)
+    other, _ = writer.start("b", "name", "{}", 13.0)
+    reader = store.open_reader()
+    row = reader.run("a")
+    assert again == run != other and second > first and row is not None
+    assert (row.name, row.created, row.fingerprint) == ("name", 10.0, '{"v":2}')
+    assert [(s.number, s.how, s.ended) for s in row.sessions] == [
+        (first, "finished", 11.0),
+        (second, None, None),
+    ]
+    assert [each.id for each in reader.runs()] == ["a", "b"]
+    assert reader.run("c") is None
+    reader.close()
+    writer.close()
+
+
+def test_a_session_that_nobody_closed_was_interrupted(store: Store) -> None:
+    """The next opening of the store says so; a session that was closed keeps its word."""
+    writer, _, first = started(store)
+    writer.end(first, "finished", 11.0)
+    writer.start("a", "", "{}", 12.0)
+    writer.close()
+    store.open_writer().close()
+    reader = store.open_reader()
+    row = reader.run("a")
+    assert row is not None and [(s.how, s.ended) for s in row.sessions] == [
+        ("finished", 11.0),
+        ("interrupted", None),
+    ]
+    reader.close()
+
+
+def test_repeating_an_append_changes_nothing(store: Store) -> None:
+    """The same key of the same session is kept as it was first written: a commit may be tried again."""
+    writer, run, session = started(store)
+    rows = [record(n, session, run=run) for n in range(5)]
+    writer.append([PlaceRow(PLACE, run, ("n",), 0)], rows)
+    writer.append([PlaceRow(PLACE, run, ("n",), 0)], [*rows, record(9, session, run=run)])
+    writer.append([], [record(1, session, FAILED, run=run)])
+    reader = store.open_reader()
+    assert [found.key for _, found in reader.following(run, 0, 100)] == [key(n) for n in (0, 1, 2, 3, 4, 9)]
+    assert reader.find([(PLACE, key(1))])[0][1].kind == OK
+    reader.close()
+    writer.close()
+
+
+def test_a_later_session_replaces_and_the_log_keeps_order(store: Store) -> None:
+    """Of two records of a key the later session's counts, in `find`, `following` and `counts`."""
+    writer, run, first = started(store)
+    writer.append(
+        [PlaceRow(PLACE, run, ("n",), 0)],
+        [record(n, first, FAILED if n == 2 else OK, run=run) for n in range(5)],
+    )
+    reader = store.open_reader()
+    assert [(c.path, c.done, c.failed) for c in reader.counts(run)] == [(("n",), 4, 1)]
+    _, second = writer.start("a", "", "{}", 12.0)
+    writer.append([], [record(2, second, run=run, data=b"2"), record(99, second, ACTION, run=run)])
+    ((seq, found),) = reader.find([(PLACE, key(2))])
+    assert (found.session, found.data) == (second, b"2")
+    assert [r.position for _, r in reader.following(run, 0, 100)] == [0, 1, 3, 4, 2, 99]
+    assert [(c.done, c.failed) for c in reader.counts(run)] == [(5, 0)]
+    assert [r.position for _, r in reader.following(run, seq, 100)] == [99]
+    assert [s for s, _ in reader.following(run, 0, 2)] == [1, 2]
+    reader.close()
+    writer.close()
+
+
+def test_runs_do_not_see_each_other(store: Store) -> None:
+    """`following`, `counts` and `places` are of one run; `remove` takes one run away and no other."""
+    writer, run, session = started(store)
+    other, other_session = writer.start("b", "", "{}", 11.0)
+    places = [PlaceRow(PLACE, run, ("n",), 0), PlaceRow(PLACE + 1, other, ("m",), 1)]
+    writer.append(places, [record(1, session, run=run), record(2, other_session, run=other, place=PLACE + 1)])
+    reader = store.open_reader()
+    assert [r.position for _, r in reader.following(other, 0, 10)] == [2]
+    assert reader.places(run, 10) == [PLACE]
+    assert [(c.path, c.visit) for c in reader.counts(other)] == [(("m",), 1)]
+    writer.remove(other)
+    assert reader.run("b") is None and reader.following(other, 0, 10) == []
+    assert [r.position for _, r in reader.following(run, 0, 10)] == [1]
+    reader.close()
+    writer.close()
+
+
+def test_deaths_are_of_items_without_a_result(store: Store) -> None:
+    """An item in flight at a death is told once per session, until it has a result."""
+    writer, run, session = started(store)
+    writer.append([PlaceRow(PLACE, run, ("n",), 0)], [record(1, session, run=run)])
+    marks = [Mark(key(n), PLACE, session, 1) for n in (1, 2, 3)]
+    writer.bury(marks)
+    writer.bury(marks)
+    _, second = writer.start("a", "", "{}", 12.0)
+    writer.bury([Mark(key(2), PLACE, second, 1)])
+    reader = store.open_reader()
+    assert [(d.key, d.session, d.alone) for d in reader.deaths(run)] == [
+        (key(2), session, False),
+        (key(3), session, False),
+        (key(2), second, True),
+    ]
+    writer.append([], [record(2, second, run=run)])
+    assert [d.key for d in reader.deaths(run)] == [key(3)]
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("many", [1000, 1001, 2500])
+def test_groups_of_any_size_are_kept_whole(store: Store, many: int) -> None:
+    """More rows than one statement takes are one transaction, and questions of any size are answered."""
+    writer, run, session = started(store)
+    rows = [record(n, session, run=run) for n in range(many)]
+    writer.append([PlaceRow(PLACE, run, ("n",), 0)], rows)
+    reader = store.open_reader()
+    assert {r.position for _, r in reader.find([(PLACE, row.key) for row in rows])} == set(range(many))
+    reader.close()
+    writer.close()

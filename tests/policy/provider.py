@@ -1,0 +1,133 @@
+"""A provider in process, on the clock of the test: quotas, a hidden limit, outages. A model, not a server."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from asyncflow import clock, errors
+from asyncflow.policy.lane import RateLane
+
+BACKENDS = ("asyncio", "trio")
+
+
+def run(main: Callable[[], Any], backend: str = "asyncio") -> Any:
+    """Run `main` to its end on virtual time."""
+
+    async def on_fake_clock() -> Any:
+        with clock.FakeClock():
+            return await main()
+
+    return anyio.run(on_fake_clock, backend=backend)
+
+
+class Provider:
+    """Refuses by sliding windows, which is the strictest way to count, and by calls at once.
+
+    Args:
+        latency: Median seconds of a call; log-normal with `spread`.
+        requests_per_minute, tokens_per_minute: Quotas; a call is charged when it comes, with what it uses.
+        at_once: The hidden limit.
+        retry_after: What a refusal asks for.
+        refusal: Seconds that a refusal takes.
+        down: `down(now)` returns an error to raise instead, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        latency: float = 0.5,
+        spread: float = 0.3,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        at_once: int | None = None,
+        retry_after: float | None = None,
+        refusal: float = 0.02,
+        down: Callable[[float], Exception | None] = lambda now: None,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.latency, self.spread, self.refusal = latency, spread, refusal
+        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self.at_once, self.retry_after, self.down = at_once, retry_after, down
+        self.window: deque[tuple[float, int]] = deque()
+        self.window_tokens = 0
+        self.running = self.peak = 0
+        self.asked: list[float] = []
+        self.served: list[tuple[float, int]] = []
+        self.refused: list[float] = []
+
+    async def call(self, tokens: int = 0) -> int:
+        """One call that uses so many tokens."""
+        now = clock.now()
+        self.asked.append(now)
+        while self.window and self.window[0][0] <= now - 60.0:
+            self.window_tokens -= self.window.popleft()[1]
+        error = self.down(now)
+        if error is not None:
+            await clock.sleep(self.refusal)
+            raise error
+        over = (
+            (self.requests_per_minute is not None and len(self.window) + 1 > self.requests_per_minute)
+            or (self.tokens_per_minute is not None and self.window_tokens + tokens > self.tokens_per_minute)
+            or (self.at_once is not None and self.running >= self.at_once)
+        )
+        if over:
+            self.refused.append(now)
+            await clock.sleep(self.refusal)
+            raise errors.RateLimitedError("429", status=429, retry_after=self.retry_after)
+        self.window.append((now, tokens))
+        self.window_tokens += tokens
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            await clock.sleep(self.latency * self.random.lognormvariate(0.0, self.spread))
+        finally:
+            self.running -= 1
+        self.served.append((now, tokens))
+        return tokens
+
+
+class Over(Exception):
+    """The time is over; nothing was sent."""
+
+
+async def work(
+    lane: RateLane,
+    provider: Provider,
+    *,
+    seconds: float,
+    workers: int,
+    size: Callable[[random.Random], int] = lambda random: 0,
+    max_tokens: int | None = None,
+    prompt: int = 100,
+    seed: int = 1,
+) -> None:
+    """As many workers, each making calls as a client does, until the time is over."""
+    sizes = random.Random(seed)
+    end = clock.now() + seconds
+
+    async def worker() -> None:
+        while clock.now() < end:
+            output = size(sizes)
+            while True:
+                try:
+                    async with lane.attempt(lambda: lane.estimate.reserve(4 * prompt, max_tokens)) as ticket:
+                        if clock.now() >= end:
+                            raise Over
+                        await provider.call(prompt + output)
+                        ticket.used(prompt + output)
+                        lane.estimate.learn(4 * prompt, prompt, output)
+                    break
+                except (errors.RateLimitedError, errors.ServerError):
+                    continue
+                except Over:
+                    return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(workers):
+            group.start_soon(worker)

@@ -1,0 +1,28 @@
+"""What `asyncflow` offers, exactly; and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import asyncflow
+
+PUBLIC = """
+AsyncBatchFlow AsyncBatchNode AsyncFlow AsyncNode AsyncParallelBatchFlow AsyncParallelBatchNode BaseNode
+BatchFlow BatchNode Failed Flow Node Ok Problem Retry RunResult Skipped amap check run run_sync stream waiting
+""".split()
+
+
+def test_the_list_is_exact() -> None:
+    """Nothing is added or taken away by accident, and everything in the list has a docstring."""
+    assert sorted(asyncflow.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(asyncflow, name).__doc__, name
+
+
+def test_importing_it_loads_no_heavy_library() -> None:
+    """`import asyncflow` needs neither pandas nor aiohttp, SQLAlchemy, httpx, typer, rich or trio."""
+    heavy = "pandas aiohttp sqlalchemy httpx typer rich trio numpy pydantic".split()
+    program = f"import sys, asyncflow; print([name for name in {heavy!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
