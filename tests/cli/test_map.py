@@ -64,33 +64,25 @@ def test_system_and_sampling_are_sent(ask: Any, rows: Rows, provider: SimulatedP
     assert asked.system == "{a}!" and asked.body["temperature"] == 0.5 and asked.body["max_tokens"] == 9
 
 
-def test_input_order_and_completion_order(here: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
-    """Rows come out as they went in, though the first is answered last; --as-completed: as answers come."""
-    rows({"n": 1}, {"n": 2}, {"n": 3})
-    later: list[Any] = []
+def test_a_slow_row_holds_no_other_back(here: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
+    """While the first row waits for its answer all others are asked; the output is in input order."""
+    rows(*({"n": n} for n in range(50)))
+    others: set[str] = set()
 
     async def reply(asked: Asked) -> str:
-        if asked.prompt == "1":
-            others = asyncio.Event()
-            later.append(others)
-            await others.wait()
-            return "last"
-        if asked.prompt == "3":
-            while not later:
-                await asyncio.sleep(0)
-            later.pop().set()
-        return "soon"
+        others.add(asked.prompt)
+        while asked.prompt == "0" and len(others) < 50:
+            await asyncio.sleep(0)
+        return f"<{asked.prompt}>"
 
-    for more, order in (((), [1, 2, 3]), (("--as-completed",), None)):
-        with SimulatedProvider(reply=reply, latency=0) as provider:
-            ran = here(
-                "map", "in.jsonl", *OUT, "--prompt", "{n}", "--model", "m", "--base-url", provider.base_url,
-                "--overwrite", *more,
-            )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        got = [row["n"] for row in read(tmp_path / "out.jsonl")]
-        assert sorted(got) == [1, 2, 3]
-        assert got == order if order else got.index(1) > 0
+    with SimulatedProvider(reply=reply, latency=0) as provider:
+        ran = here(
+            "map", "in.jsonl", *OUT, "--prompt", "{n}", "--model", "m", "--base-url", provider.base_url,
+            "--concurrency", 2,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    got = read(tmp_path / "out.jsonl")
+    assert [(row["n"], row["answer"]) for row in got] == [(n, f"<{n}>") for n in range(50)]
 
 
 def test_failed_rows_are_in_the_output(here: Any, rows: Rows, read: Read, tmp_path: Path) -> None:

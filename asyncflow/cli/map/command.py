@@ -77,10 +77,7 @@ def map_rows(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that exists, or a .part of one.")
-    ] = False,
-    as_completed: Annotated[
-        bool, typer.Option("--as-completed", help="Write rows as answers come, not in input order.")
+        bool, typer.Option("--overwrite", help="Replace an output that exists, or the .part of one.")
     ] = False,
     prefix: Annotated[str, typer.Option(help="Put before the names of the columns that are added.")] = "",
     encoding: Annotated[str, typer.Option(help="Of a text input, such as latin-1.")] = "utf-8",

@@ -49,7 +49,6 @@ class Job:
     simulate: bool = False
     json: bool = False
     overwrite: bool = False
-    as_completed: bool = False
     prefix: str = ""
     encoding: str = "utf-8"
     delimiter: str | None = None

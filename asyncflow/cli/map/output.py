@@ -1,8 +1,11 @@
-"""The output file: written beside its name, and given its name when it is whole."""
+"""The output file: answers are kept as they come, and the file is made of them when all are there."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
+from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,15 +14,17 @@ from typing import Any, BinaryIO
 from asyncflow.cli.map.job import Job, UsageError
 from asyncflow.cli.map.result import NAMES, table_columns
 from asyncflow.cli.map.rows import Rows, delimiter_of, kind_of
-from asyncflow.cli.map.scan import Scan
+from asyncflow.cli.map.scan import Scan, again
 from asyncflow.cli.map.sinks import CSVSink, JSONLSink, ParquetSink, Sink
 
 
 class Output:
     """Rows on their way into a file.
 
-    They are written to `<name>.part`, in the same folder, and the file gets its name in `finish`. So a file
-    of that name is whole, and a run that is killed leaves what it has paid for in the `.part`.
+    As answers come, in whatever order, each is a line of JSON in `<name>.part`, with its row. When all are
+    there, the input is read once more, each row gets its answer, and the file gets its name. So a slow row
+    holds no other back, a file of that name is whole and in input order, and a run that is killed, however
+    hard, leaves what it has paid for in the `.part`. Memory: eight bytes a row.
 
     Args:
         job: Its output, prefix and delimiter.
@@ -33,41 +38,49 @@ class Output:
 
     def __init__(self, job: Job, rows: Rows, found: Scan, schema: Mapping[str, Any] | None) -> None:
         assert job.output is not None
+        self._job, self._rows, self._found, self._schema = job, rows, found, schema
         self.path = job.output
         self.part = part_of(job.output)
-        self._overwrite = job.overwrite
+        self._names = {name: job.prefix + name for name in NAMES}
+        self._sink(io.BytesIO()).close()  # types that cannot be written are told now
         try:
             self._file: BinaryIO = open(self.part, "wb" if job.overwrite else "xb")  # noqa: SIM115
         except OSError as exc:
             raise UsageError(f"-o {self.path}: {self.part.name} cannot be written: {exc.strerror}") from exc
-        try:
-            self._sink = _sink(self._file, job, rows, found, schema)
-        except BaseException:
-            self.discard()
-            raise
+        self._answers = JSONLSink(self._file, job.prefix)
+        self._places = array("q", [-1]) * found.rows
         self.written = 0
 
-    def write(self, values: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Add a row."""
-        self._sink.write(values, result)
+    def write(self, index: int, values: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Keep what became of the row at that place of the input."""
+        self._places[index] = self._file.tell()
+        self._answers.write(values, result)
+        self._file.flush()  # a process that is killed loses what it has not handed over
         self.written += 1
 
     def finish(self) -> None:
-        """All rows are in: give the file its name.
+        """All rows are in: make the file.
 
         Raises:
-            UsageError: If a file of that name has come in the meantime; the `.part` stays.
+            UsageError, OSError: If it cannot be made, or somebody has made one meanwhile; the `.part` stays.
         """
         self.keep()
-        if not self._overwrite and self.path.exists():
+        if not self._job.overwrite and self.path.exists():
             raise UsageError(f"-o {self.path}: somebody made it meanwhile; the answers are in {self.part}")
-        os.replace(self.part, self.path)
+        new = self.path.with_name(self.path.name + ".new")
+        try:
+            with open(new, "wb") as file, open(self.part, "rb") as answers:
+                self._fill(file, answers)
+            os.replace(new, self.path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        self.part.unlink()
 
     def keep(self) -> None:
         """Close the `.part`, with what is in it."""
         if not self._file.closed:
             try:
-                self._sink.close()
                 self._file.flush()
                 os.fsync(self._file.fileno())
             finally:
@@ -78,6 +91,29 @@ class Output:
         with suppress(OSError):
             self._file.close()
         self.part.unlink(missing_ok=True)
+
+    def _fill(self, file: BinaryIO, answers: BinaryIO) -> None:
+        sink = self._sink(file)
+        for place, row in zip(self._places, again(self._rows, self._found), strict=True):
+            answers.seek(place)
+            line = json.loads(answers.readline())
+            sink.write(row.values, {ours: line[name] for ours, name in self._names.items()})
+        sink.close()
+        file.flush()
+        os.fsync(file.fileno())
+
+    def _sink(self, file: BinaryIO) -> Sink:
+        job, found, ours = self._job, self._found, table_columns(self._schema)
+        kind = kind_of(self.path)
+        if kind == "jsonl":
+            return JSONLSink(file, job.prefix)
+        if kind == "csv":
+            # A comma in the output of a semicolon file would surprise, a comma in a .tsv even more.
+            same = job.input.suffix.lower() == self.path.suffix.lower()
+            delimiter = delimiter_of(self.path, job.delimiter if same else None)
+            return CSVSink(file, found.columns, ours, job.prefix, delimiter)
+        schema = self._rows.arrow_schema()
+        return ParquetSink(file, self.path, found.kinds, schema, ours, job.prefix)
 
 
 def part_of(output: Path) -> Path:
@@ -120,24 +156,11 @@ def check_names(job: Job, found: Scan, schema: Mapping[str, Any] | None) -> None
         UsageError: If so.
     """
     assert job.output is not None
-    ours = NAMES if kind_of(job.output) == "jsonl" else tuple(table_columns(schema))
+    # The .part is JSON lines, whatever the output will be.
+    ours = NAMES if kind_of(job.output) == "jsonl" else (*NAMES, *table_columns(schema))
     twice = [name for name in (job.prefix + ours_too for ours_too in ours) if name in found.columns]
     if twice:
         raise UsageError(
             f"{job.input}: it has a column {twice[0]!r}, and so would the output; "
             f"give ours another name with --prefix, such as --prefix new_"
         )
-
-
-def _sink(file: BinaryIO, job: Job, rows: Rows, found: Scan, schema: Mapping[str, Any] | None) -> Sink:
-    assert job.output is not None
-    kind, ours = kind_of(job.output), table_columns(schema)
-    if kind == "jsonl":
-        return JSONLSink(file, job.prefix)
-    if kind == "csv":
-        # A comma in the output of a semicolon file would surprise, a comma in a .tsv even more.
-        same = kind_of(job.input) == "csv" and job.input.suffix.lower() == job.output.suffix.lower()
-        delimiter = delimiter_of(job.output, job.delimiter if same else None)
-        return CSVSink(file, found.columns, ours, job.prefix, delimiter)
-    columns = dict(found.kinds)
-    return ParquetSink(file, job.output, columns, rows.arrow_schema(), ours, job.prefix)

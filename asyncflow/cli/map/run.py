@@ -140,7 +140,6 @@ async def _ask_all(
         outcomes = stream(
             _named(asking),
             rows,
-            ordered=not job.as_completed,
             concurrency=concurrency_of(job),
             on_error="continue",
             observers=[Shown(progress, plan.found.rows)],
@@ -151,9 +150,8 @@ async def _ask_all(
                     if getattr(outcome, "value", None) is STOPPED:
                         continue
                     counts.add(outcome)
-                    output.write(
-                        outcome.item.values, result_of(outcome, price, parsed=plan.schema is not None)
-                    )
+                    result = result_of(outcome, price, parsed=plan.schema is not None)
+                    output.write(outcome.index, outcome.item.values, result)
                     if _denied(outcome, counts):
                         stop("denied")
         except (RowsError, OSError) as exc:

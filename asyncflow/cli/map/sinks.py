@@ -1,4 +1,4 @@
-"""Writing rows, one format each: they take the input's values and our result, and nothing is kept."""
+"""Writing rows, one format each: they take the input's values and our result, and hold few of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sink(Protocol):
 
 
 class JSONLSink:
-    """One object a line, whole lines as soon as they come.
+    """One object a line.
 
     Args:
         file: Open for bytes.
@@ -42,7 +42,6 @@ class JSONLSink:
     def write(self, values: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         row = {**values, **{name: result[ours] for ours, name in self._names.items()}}
         self._file.write(json_line(row))
-        self._file.flush()
 
     def close(self) -> None:
         self._file.flush()
@@ -79,13 +78,12 @@ class CSVSink:
     def _line(self, cells: list[str]) -> None:
         self._writer.writerow(cells)
         self._file.write(unicode(self._text.getvalue()).encode())
-        self._file.flush()
         self._text.seek(0)
         self._text.truncate()
 
 
 class ParquetSink:
-    """Row groups of a thousand rows. What is not in a whole group yet is lost if the process is killed.
+    """Row groups of a thousand rows.
 
     Args:
         file: Open for bytes.
