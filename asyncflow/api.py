@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+from asyncflow.durability.opening import Changed, open_journal
+from asyncflow.durability.resume import Fingerprint, facts_of, of_outline
 from asyncflow.engine.checks import (
     check_concurrency,
     check_function,
     check_retry,
     check_seconds,
+    check_stored,
     discarded,
     is_async,
     name_of,
@@ -20,6 +24,7 @@ from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Observer, check_observers
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.own_loop import run_to_end
@@ -28,6 +33,8 @@ from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.events import Statistics
 from asyncflow.graph.base import BaseNode, label
+from asyncflow.graph.flow import Flow
+from asyncflow.graph.outline import outline, parts
 from asyncflow.policy.retry import Retry
 
 T = TypeVar("T")
@@ -50,7 +57,9 @@ async def amap(
     observers: Iterable[Observer] = ...,
     store: Any = ...,
     run_id: str | None = ...,
-    key: Any = ...,
+    key: Callable[[Any], Any] | None = ...,
+    changed: Changed = ...,
+    retry_failed: bool = ...,
 ) -> list[R]: ...
 @overload
 async def amap(
@@ -67,7 +76,9 @@ async def amap(
     observers: Iterable[Observer] = ...,
     store: Any = ...,
     run_id: str | None = ...,
-    key: Any = ...,
+    key: Callable[[Any], Any] | None = ...,
+    changed: Changed = ...,
+    retry_failed: bool = ...,
 ) -> list[R]: ...
 async def amap(
     func: Callable[[Any], Any],
@@ -83,7 +94,9 @@ async def amap(
     observers: Iterable[Observer] = (),
     store: Any = None,
     run_id: str | None = None,
-    key: Any = None,
+    key: Callable[[Any], Any] | None = None,
+    changed: Changed = "refuse",
+    retry_failed: bool = True,
 ) -> list[Any]:
     """Call `func` on every item, at most `concurrency` at a time, and return the results in input order.
 
@@ -106,7 +119,15 @@ async def amap(
             share in (0, 1]: as "continue", until so many have failed.
         offload: False runs a plain `func` on the event loop, which it then blocks.
         observers: Functions that are told every event, on a thread of their own.
-        limits, store, run_id, key: Not in this version; giving one is an error.
+        store: Where results are recorded as they come: a path to a SQLite file, or a Store. Killed at any
+            moment, the same call with the same `run_id` reads them back and runs only the rest.
+        run_id: The run to begin or to resume; None: a new one.
+        key: A function from an item to its stable name, by which results are found again; by default the
+            item's content is. It is the outcomes' `.key` too.
+        changed: What to do where `func` is no longer what the run was recorded with: "refuse", "keep" its
+            results, or "drop" them.
+        retry_failed: Whether a resumed run runs failed items again.
+        limits: Not in this version; giving it is an error.
 
     Returns:
         One result per item, in input order.
@@ -127,13 +148,15 @@ async def amap(
         >>> asyncio.run(amap(double, range(4), concurrency=2))
         [0, 2, 4, 6]
     """
-    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key)
     policy = OnError.of(on_error)
     check_items(items, "items")
-    refuse(limits=limits, store=store, run_id=run_id, key=key)
+    refuse(limits=limits)
+    check_stored(store, run_id, key)
     listeners = check_observers(observers)
     host = running_host()
-    async with opened(host, step.name, observers=listeners) as run:
+    journal = _journal(store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func))
+    async with opened(host, step.name, observers=listeners, journal=journal) as run:
         return await collect(step, items, run.inside(step.name), concurrency=concurrency, on_error=policy)
 
 
@@ -152,7 +175,9 @@ def stream(
     observers: Iterable[Observer] = (),
     store: Any = None,
     run_id: str | None = None,
-    key: Any = None,
+    key: Callable[[Any], Any] | None = None,
+    changed: Changed = "refuse",
+    retry_failed: bool = True,
 ) -> Stream[Any]:
     """As `amap`, but outcomes are read one by one as they come, so memory stays flat however many there are.
 
@@ -181,10 +206,16 @@ def stream(
         >>> asyncio.run(main())
         [0, 2, 4]
     """
-    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key)
     policy = OnError.of(on_error)
     check_items(items, "items")
-    refuse(limits=limits, store=store, run_id=run_id, key=key)
+    refuse(limits=limits)
+    check_stored(store, run_id, key)
+
+    def open_journal() -> AbstractAsyncContextManager[Journal] | None:
+        return _journal(
+            store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func)
+        )
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
         source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
@@ -199,7 +230,12 @@ def stream(
         )
 
     return Stream(
-        build, step.name, concurrency=concurrency, ordered=ordered, observers=check_observers(observers)
+        build,
+        step.name,
+        concurrency=concurrency,
+        ordered=ordered,
+        observers=check_observers(observers),
+        journal=open_journal,
     )
 
 
@@ -210,6 +246,7 @@ def _run_step(
     timeout: float | None,
     total_timeout: float | None,
     offload: bool,
+    key: Callable[[Any], Any] | None,
 ) -> Step:
     check_function(func)
     check_concurrency(concurrency)
@@ -227,6 +264,7 @@ def _run_step(
         timeout=check_seconds(timeout, "timeout"),
         total_timeout=check_seconds(total_timeout, "total_timeout"),
         adapt=_settle,
+        key=key,
     )
 
 
@@ -267,6 +305,8 @@ async def run(
     run_id: str | None = None,
     concurrency: int | None = None,
     observers: Iterable[Observer] = (),
+    changed: Changed = "refuse",
+    retry_failed: bool = True,
 ) -> RunResult:
     """Run a flow, or one node, on the running event loop.
 
@@ -277,7 +317,14 @@ async def run(
         concurrency: At most this many `exec`s of the whole run at the same time, whatever its nodes say.
             Flows hold nothing, so nested parallel flows finish even at 1. None: no such bound.
         observers: Functions that are told every event, on a thread of their own.
-        store, run_id: Not in this version; giving one is an error.
+        store: Where the result of every `exec` is recorded as it comes: a path to a SQLite file, or a Store.
+            Killed at any moment, the same call with the same `run_id` reads them back: `prep` and `post` run
+            again, `exec` only where no result was committed.
+        run_id: The run to begin or to resume; None: a new one, whose id is in the result.
+        changed: What to do where the flow is no longer what the run was recorded with: "refuse" (a
+            ResumeMismatchError lists the differences), "keep" all results, or "drop" those of the nodes
+            that changed.
+        retry_failed: Whether a resumed run runs failed items again.
 
     Returns:
         A `RunResult`.
@@ -298,15 +345,19 @@ async def run(
         {'said': 'hello'}
     """
     _check_flow(flow)
-    refuse(store=store, run_id=run_id)
+    check_stored(store, run_id)
     if concurrency is not None:
         check_concurrency(concurrency)
     listeners = check_observers(observers)
     shared = {} if shared is None else shared
-    async with opened(running_host(), label(flow), concurrency=concurrency, observers=listeners) as place:
+    journal = _journal(store, run_id, label(flow), changed, retry_failed, lambda: _of_flow(flow))
+    async with opened(
+        running_host(), label(flow), concurrency=concurrency, observers=listeners, journal=journal
+    ) as place:
         action = await flow._run_step(shared, place.inside(label(flow)))
         statistics = place.counts.statistics()
-    return RunResult(action, shared, None, statistics)
+    stored = place.journal.run_id if place.journal is not None else None
+    return RunResult(action, shared, stored, statistics)
 
 
 def run_sync(
@@ -317,6 +368,8 @@ def run_sync(
     run_id: str | None = None,
     concurrency: int | None = None,
     observers: Iterable[Observer] = (),
+    changed: Changed = "refuse",
+    retry_failed: bool = True,
 ) -> RunResult:
     """As `run`, from synchronous code; the calling thread blocks until it is done.
 
@@ -337,7 +390,16 @@ def run_sync(
     """
     _check_flow(flow)
     return run_to_end(
-        lambda: run(flow, shared, store=store, run_id=run_id, concurrency=concurrency, observers=observers)
+        lambda: run(
+            flow,
+            shared,
+            store=store,
+            run_id=run_id,
+            concurrency=concurrency,
+            observers=observers,
+            changed=changed,
+            retry_failed=retry_failed,
+        )
     )
 
 
@@ -346,3 +408,34 @@ def _check_flow(flow: object) -> None:
         hint = "; make an instance of it" if isinstance(flow, type) else ""
         hint = "; pass the flow itself, without running it" if discarded(flow) else hint
         raise TypeError(f"{flow!r} is not a flow or node{hint}")
+
+
+# Stored runs.
+
+
+def _journal(
+    store: Any,
+    run_id: str | None,
+    name: str,
+    changed: Changed,
+    retry_failed: bool,
+    fingerprint: Callable[[], Fingerprint],
+) -> AbstractAsyncContextManager[Journal] | None:
+    """What opens the run's journal, where a store is given."""
+    if store is None:
+        return None
+    return open_journal(
+        store, run_id, name=name, fingerprint=fingerprint(), changed=changed, retry_failed=retry_failed
+    )
+
+
+def _of_function(name: str, func: Callable[..., Any]) -> Fingerprint:
+    return Fingerprint({name: facts_of([func])})
+
+
+def _of_flow(flow: BaseNode) -> Fingerprint:
+    facts = {
+        path: facts_of(part.execs, version=part.version, params=part.params)
+        for path, part in parts(flow).items()
+    }
+    return of_outline(outline(flow), facts) if isinstance(flow, Flow) else Fingerprint(facts)

@@ -56,6 +56,16 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class RunResumed:
+    """The run was begun by an earlier process and goes on; `found` says with what, for people."""
+
+    name: str
+    at: float
+    run_id: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """It ended; `error` says how, where it did not end well."""
 
@@ -192,6 +202,7 @@ class LaneStopped:
 
 Event: TypeAlias = (
     RunStarted
+    | RunResumed
     | RunFinished
     | NodeStarted
     | NodeFinished

@@ -14,7 +14,7 @@ from asyncflow.durability.crashes import Verdict, verdicts
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.place import RunPlace
 from asyncflow.durability.recall import Asker, Recall
-from asyncflow.durability.resume import Counts
+from asyncflow.durability.resume import Counts, banner
 from asyncflow.durability.store import PlaceRow, RunRow, StoreReader
 from asyncflow.durability.writer import Writer
 
@@ -120,6 +120,11 @@ class RunJournal:
             self._open = [each for each in self._open if each._in_flight]
             self._crowd = 2 * len(self._open) + 1000
         return place
+
+    @property
+    def found(self) -> str | None:
+        """What an earlier process left, in words."""
+        return banner(self.counts, retry_failed=self._retry_failed) if self.resumed else None
 
     def close(self, how: str) -> None:
         """Commit what waits and end the session: `"finished"`, `"failed"` or `"cancelled"`. Blocks."""

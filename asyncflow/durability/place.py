@@ -21,6 +21,9 @@ from asyncflow.outcome import Failed, Ok
 
 _plain = Codec()
 
+#: SQLite holds 1 GB in a value; as a part of a JSON text a result may take twice its size.
+_LARGEST = 256 * 1024 * 1024
+
 
 class RunPlace:
     """See the module. Used on one thread, that of its host.
@@ -137,6 +140,11 @@ class RunPlace:
                     f"{self._keys.label}: the result of item {outcome.index} ({short(outcome.item)}) cannot "
                     f"be recorded: {exc}"
                 ) from None
+            if len(data) > _LARGEST:
+                raise NotStorableError(
+                    f"{self._keys.label}: the result of item {outcome.index} takes {len(data):,} bytes, more "
+                    f"than {_LARGEST:,}: write it to a file and return its path"
+                )
         else:
             kind, usage, data = FAILED, None, failures.dump(outcome)
         now = time.time()

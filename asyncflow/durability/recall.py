@@ -18,8 +18,6 @@ from asyncflow.durability.writer import Home
 from asyncflow.threads import Job, ThreadPool
 
 _FEWEST, _MOST = 16, 1024
-#: What is read ahead takes no more than about twice this.
-_MOST_BYTES = 4 * 1024 * 1024
 
 
 class Asker(Home, Protocol):
@@ -59,7 +57,6 @@ class Recall:
         self._ahead: dict[bytes, Record] = {}
         self._before: dict[bytes, Record] = {}
         self._read = 0
-        self._size = 0
         self._cursor = 0  # where the last reading ended; 0: there is nothing to go on from
         self._reach = 64
         self.questions = 0
@@ -140,7 +137,6 @@ class Recall:
         rows = self._reader.find([(place, key) for key, place in missing.items()])
         self._fill(questions, {record.key: record for _, record in rows})
         if rows:
-            self._size = sum(len(record.data) for _, record in rows) // len(rows)
             given = {record.key for _, record in rows}
             self._read_on(sorted(seq for seq, _ in rows)[len(rows) // 2], given)
 
@@ -161,13 +157,10 @@ class Recall:
     def _read_on(self, after: int, given: Collection[bytes] = ()) -> None:
         useful = len(self._ahead) * 2 <= self._read
         self._reach = min(_MOST, self._reach * 2) if useful else max(_FEWEST, self._reach // 2)
-        limit = max(1, min(self._reach, _MOST_BYTES // (self._size + 200)))
-        rows = self._reader.following(self._run, after, limit)
+        rows = self._reader.following(self._run, after, self._reach)
         ahead = {record.key: record for _, record in rows if record.key not in given}
         self._before, self._ahead, self._read = self._ahead, ahead, len(ahead)
         self._cursor = rows[-1][0] if rows else 0
-        if rows:
-            self._size = sum(len(record.data) for _, record in rows) // len(rows)
 
 
 class _Wake:

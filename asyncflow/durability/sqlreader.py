@@ -37,6 +37,8 @@ _COUNTS = ~exists().where(
 _KEY, _DATA = (_COLUMNS.index(records.c[name]) for name in ("key", "data"))
 #: Keys in one question; SQLite takes 32,766 parameters.
 _KEYS = 500
+#: What one reading-on brings, but for its last record.
+_BYTES = 4 * 1024 * 1024
 #: Pairs of place and key that one question looks up in the index.
 _SEEKS = 1000
 
@@ -59,11 +61,21 @@ class SQLReader:
         found: list[tuple[int, Record]] = []
         for places_, keys_ in _batches(sorted(keys)):
             # Not `(place, key) IN (VALUES ...)`: SQLite would read the whole table.
-            found += self._records(_FIND, {"places": places_, "keys": keys_})
+            found += self._find(places_, keys_)
         return found
 
     def following(self, run: int, after: int, limit: int) -> list[tuple[int, Record]]:
-        return self._records(_FOLLOWING, {"run": run, "after": after, "limit": limit})
+        while True:
+            (text,) = self._rows(_SIZES, {"run": run, "after": after, "limit": limit}, scalars=True)
+            last, size = 0, 0
+            for seq, length in json.loads(text):
+                last, size = seq, size + length
+                if size > _BYTES:
+                    break
+            found = self._records(_FOLLOWING, {"run": run, "after": after, "last": last}) if last else []
+            if found or not last:
+                return found
+            after = last  # all of these were replaced later
 
     def places(self, run: int, limit: int) -> list[int]:
         return list(self._rows(select(places.c.id).where(places.c.run == run).limit(limit), scalars=True))
@@ -113,6 +125,15 @@ class SQLReader:
             found.append(RunRow(row.number, row.id, row.name, row.created, row.fingerprint, openings))
         return found
 
+    def _find(self, places_: list[int], keys_: list[bytes]) -> list[tuple[int, Record]]:
+        try:
+            return self._records(_FIND, {"places": places_, "keys": keys_})
+        except _TooLargeError:
+            if len(keys_) == 1:
+                raise
+            half = len(keys_) // 2
+            return self._find(places_, keys_[:half]) + self._find(places_, keys_[half:])
+
     def _records(self, question: Select[Any], parameters: dict[str, Any]) -> list[tuple[int, Record]]:
         (text,) = self._rows(question, parameters, scalars=True)
         return [_record(row) for row in json.loads(text)]
@@ -124,7 +145,14 @@ class SQLReader:
             result = self._connection.execute(question, parameters)
             return result.scalars().all() if scalars else result.all()
         except DBAPIError as exc:
-            raise StoreError(f"the store cannot be read: {exc.orig}") from exc
+            too_large = getattr(exc.orig, "sqlite_errorname", "") == "SQLITE_TOOBIG"
+            raise (_TooLargeError if too_large else StoreError)(
+                f"the store cannot be read: {exc.orig}"
+            ) from exc
+
+
+class _TooLargeError(StoreError):
+    """More than SQLite puts into one row: 1 GB, as JSON."""
 
 
 def _batches(keys: Sequence[tuple[int, bytes]]) -> Iterator[tuple[list[int], list[bytes]]]:
@@ -165,10 +193,22 @@ _FIND = _in_one_row(
 )
 _FOLLOWING = _in_one_row(
     select(*_COLUMNS)
-    .where(records.c.seq > bindparam("after"), records.c.run == bindparam("run"), _COUNTS)
+    .where(
+        records.c.seq > bindparam("after"),
+        records.c.seq <= bindparam("last"),
+        records.c.run == bindparam("run"),
+        _COUNTS,
+    )
+    .order_by(records.c.seq)
+)
+_sizes = (
+    select(records.c.seq, func.length(records.c.data).label("size"))
+    .where(records.c.seq > bindparam("after"), records.c.run == bindparam("run"))
     .order_by(records.c.seq)
     .limit(bindparam("limit", type_=Integer))
+    .subquery()
 )
+_SIZES = select(func.json_group_array(func.json_array(_sizes.c.seq, _sizes.c.size)))
 
 
 def _record(row: list[Any]) -> tuple[int, Record]:

@@ -152,7 +152,10 @@ class StoreReader(Protocol):
         """The records that count for these (place, key), each with its position in the log, in no order."""
 
     def following(self, run: int, after: int, limit: int) -> list[tuple[int, Record]]:
-        """The next records of a run in the log that count, in the order in which they were added."""
+        """The next records of a run in the log that count, in the order in which they were added.
+
+        At most `limit`, and fewer where they are large: a few megabytes, or one record.
+        """
 
     def places(self, run: int, limit: int) -> list[int]:
         """The numbers of places of a run that have records, at most `limit` of them."""

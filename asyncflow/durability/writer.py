@@ -235,6 +235,8 @@ def share(store: Store, *, grace: float = GRACE) -> Writer:
 def unshare(store: Store) -> None:
     """The last one to give it back closes it. Blocks."""
     with _shared_lock:
+        if store.key not in _shared:
+            return  # a forked child leaves its parent's block
         writer, users = _shared[store.key]
         if users > 1:
             _shared[store.key] = (writer, users - 1)

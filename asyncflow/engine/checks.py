@@ -83,11 +83,21 @@ def refuse(**arguments: object) -> None:
             raise NotSupportedError(f"{name}={value!r}: {_NOT_YET[name]} Leave {name} out; nothing was run.")
 
 
-_JOURNAL = "this version of asyncflow keeps no journal yet, so a run cannot be stored or resumed."
+def check_stored(store: object, run_id: object, key: object = None) -> None:
+    """Check the arguments of a stored run, as far as they need no store.
+
+    Raises:
+        TypeError, ValueError: If they do not fit together.
+    """
+    if run_id is not None and store is None:
+        raise ValueError(f"run_id={run_id!r}: a run has an id in a store; give store= too, a path will do")
+    if run_id is not None and (not isinstance(run_id, str) or not run_id):
+        raise TypeError(f"run_id={run_id!r}: a text is needed, or None for a new run")
+    if key is not None and not callable(key):
+        raise TypeError(f"key={key!r}: a function is needed that takes an item and returns its key")
+
+
 _NOT_YET = {
-    "store": _JOURNAL,
-    "run_id": _JOURNAL,
-    "key": _JOURNAL,
     "limits": "this version of asyncflow has no shared limits yet; use concurrency.",
 }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from asyncflow.engine.context import Cap, Run, inner, surrounding
+from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Broadcast, Observer
 from asyncflow.engine.tasks import Host
-from asyncflow.events import Event, RunFinished, RunStarted
+from asyncflow.events import Event, RunFinished, RunResumed, RunStarted
 
 
 @asynccontextmanager
@@ -19,6 +20,7 @@ async def opened(
     concurrency: int | None = None,
     observers: tuple[Observer, ...] = (),
     waits: bool = True,
+    journal: AbstractAsyncContextManager[Journal] | None = None,
 ) -> AsyncIterator[Run]:
     """A run for the block. Inside an `exec` it joins the run around it, and the `exec` counts as waiting.
 
@@ -26,6 +28,8 @@ async def opened(
         concurrency: The run-wide cap on running `exec`s; None: that of the run around it, or none.
         observers: Told in addition to those of the run around it.
         waits: Whether an `exec` around the block does nothing but wait for it.
+        journal: Opens what remembers results; it is closed with the block. What runs inside an `exec` of
+            a journaled run is part of that `exec`, and not remembered by itself.
     """
     outer = surrounding(host)
     cap = outer.cap if outer is not None else None
@@ -41,7 +45,13 @@ async def opened(
     error: BaseException | None = None
     try:
         async with inner(outer if waits else None):
-            yield run
+            if journal is None:
+                yield run
+            else:
+                async with journal as run.journal:
+                    if tell is not None and run.journal.found is not None:
+                        tell(RunResumed(name, host.now(), run.journal.run_id, run.journal.found))
+                    yield run
     except BaseException as exc:
         error = exc
         raise

@@ -43,7 +43,7 @@ def failed_outcome(error: BaseException, slot: Slot) -> Failed:
         for frame, line in traceback.walk_tb(error.__traceback__)
         if not frame.f_globals.get("__name__", "").startswith("asyncflow.")
     ]
-    return Failed(error, slot.index, None, slot.item, slot.attempt, "\n".join(lines[-20:]))
+    return Failed(error, slot.index, slot.name, slot.item, slot.attempt, "\n".join(lines[-20:]))
 
 
 def release_frames(error: BaseException) -> None:

@@ -268,7 +268,7 @@ class Pool:
                         self.succeeded += 1
                         results[index] = value
                     else:
-                        self._end(slot, Ok(value, index, None, item, slot.attempt))
+                        self._end(slot, Ok(value, index, slot.name, item, slot.attempt))
                 # Leave no traces, and the loop to others.
                 try:
                     changed = copy_context() != before
@@ -379,7 +379,7 @@ class Pool:
         except Exception as final:
             self._end(slot, failed_outcome(final, slot))
             return
-        self._end(slot, Ok(value, slot.index, None, slot.item, slot.attempt))
+        self._end(slot, Ok(value, slot.index, slot.name, slot.item, slot.attempt))
 
     def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
         """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
@@ -414,7 +414,7 @@ class Pool:
             kept = await ledger.recall(slot.key)
             if kept is not None:
                 self.recalled += 1
-                self._show(replace(kept, index=slot.index, item=slot.item))
+                self._show(replace(kept, index=slot.index, key=slot.name, item=slot.item))
                 if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
                     await self.place.pulse.let_others_run()
                 return True

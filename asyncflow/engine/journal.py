@@ -67,7 +67,17 @@ class Place(Protocol):
 
 
 class Journal(Protocol):
-    """One run's memory."""
+    """One run's memory.
+
+    Attributes:
+        run_id: What the run is called.
+        found: What an earlier process left, in words; None: the run begins now.
+    """
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def found(self) -> str | None: ...
 
     def place(
         self,

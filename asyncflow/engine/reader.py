@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,7 @@ from asyncflow.engine.context import Run, inner, surrounding
 from asyncflow.engine.doors import opened
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool
+from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Observer
 from asyncflow.engine.reorder import Reorder
 from asyncflow.engine.tasks import Detached, Host, Waker
@@ -71,7 +73,9 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
         observers: tuple[Observer, ...] = (),
         host: Host | None = None,
         run: Run | None = None,
+        journal: Callable[[], AbstractAsyncContextManager[Journal] | None] = lambda: None,
     ) -> None:
+        self._journal = journal
         self._build = build
         self._name = name
         self._concurrency = concurrency
@@ -143,6 +147,7 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
                 self._ordered,
                 2 * self._concurrency,
                 self._run,
+                self._journal,
             ),
             copy_context(),
         )
@@ -206,7 +211,9 @@ class _Supervisor:
         ordered: bool,
         window: int,
         run: Run | None,
+        journal: Callable[[], AbstractAsyncContextManager[Journal] | None],
     ) -> None:
+        self._journal = journal
         self._build = build
         self._host = host
         self._inbox = inbox
@@ -222,7 +229,13 @@ class _Supervisor:
             if self._run is not None:
                 await self._run_pool(self._run)
             else:
-                async with opened(self._host, self._name, observers=self._observers, waits=False) as run:
+                async with opened(
+                    self._host,
+                    self._name,
+                    observers=self._observers,
+                    waits=False,
+                    journal=self._journal(),
+                ) as run:
                     await self._run_pool(run)
         except BaseException as exc:
             inbox.error = exc

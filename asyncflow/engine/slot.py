@@ -101,6 +101,11 @@ class Slot:
         """The node that may ask for `cur_retry` here."""
         return self.step.owner
 
+    @property
+    def name(self) -> Any:
+        """The item's key, by the user's function; None where there is none."""
+        return None if self.step.key is None else self.step.key(self.item)
+
     def start_clock(self) -> None:
         """The attempt runs from here on."""
         step, now = self.step, self.run.host.now()

@@ -5,10 +5,12 @@ Drawings and checks are made from it, and so will be the comparison of a stored 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from asyncflow.graph.async_node import AsyncNode
-from asyncflow.graph.base import label
+from asyncflow.graph.base import BaseNode, label
 from asyncflow.graph.batch import BatchNode
 from asyncflow.graph.flow import BatchFlow, Flow
 from asyncflow.graph.reach import ids, reachable
@@ -100,3 +102,38 @@ def _outline(flow: Flow, around: tuple[Flow, ...]) -> FlowOutline:
             for action, following in node.successors.items()
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a node decides whether its stored results still hold.
+
+    Attributes:
+        execs: The functions that make its results.
+        version: What it declares instead, or None.
+        params: Those that a flow was given by hand.
+    """
+
+    execs: tuple[Callable[..., Any], ...]
+    version: str | None
+    params: Mapping[str, Any]
+
+
+def parts(node: BaseNode) -> dict[str, Part]:
+    """The parts of a node, or of a flow and all that is in it, by path: names joined by slashes."""
+    found: dict[str, Part] = {}
+    _parts(node, label(node), found)
+    return found
+
+
+def _parts(node: BaseNode, path: str, found: dict[str, Part]) -> None:
+    if not isinstance(node, Flow):
+        plainly = not isinstance(node, AsyncNode) or "exec" in node._plain_parts
+        call = node.exec if plainly else getattr(node, "exec_async", node.exec)
+        found[path] = Part((call,), node.version, {})
+        return
+    found[path] = Part((), node.version, dict(node.params))
+    nodes = reachable(node)
+    names = ids(nodes)
+    for inner in nodes:
+        _parts(inner, f"{path}/{names[id(inner)]}", found)

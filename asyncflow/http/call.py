@@ -32,5 +32,5 @@ class Call:
     repeatable: bool = False
     keep_method: bool = False
     accept: Container[int] = ()
-    tokens: int = 0
+    tokens: int | Callable[[], int] = 0
     used: Callable[[Any], int] | None = None

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 import httpx
@@ -25,13 +25,19 @@ from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import Whole
 from asyncflow.http.wire import Wire
+from asyncflow.policy.lane import RateLane
+from asyncflow.policy.limits import Limits
 from asyncflow.policy.retry import Retry
+from asyncflow.policy.settings import LaneSettings
 from asyncflow.waiting import waiting
 
 T = TypeVar("T")
 
 #: What `request` and `LLMClient` repeat by default.
 RETRY = Retry(attempts=4, wait=0.5, max_wait=60.0)
+
+#: Refusals of one call that only its lane waits for. One that is refused more often waits longer than others.
+_LANE_WAITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,12 @@ class HTTPClient:
             its own (twenty) and does not use up these. `retry-after`, up to an hour, and `x-should-retry`
             are obeyed. A request that may not arrive twice (POST, PATCH, unless `idempotent`) is repeated
             only where the server cannot have carried it out.
-        lane: Where attempts wait for their turn.
+        lane: Where attempts wait for their turn: one of your own, or a function that finds it when it is
+            first needed. Else, with any of the next three, it is
+            that of `base_url` and the client's credentials.
+        limits: Whose lanes; by default those that belong to the running event loop.
+        requests_per_minute, concurrency: Limits for that lane. Of two clients' settings the stricter counts.
+            `concurrency="auto"` finds the number at once that the server takes.
         max_body_size_bytes: The largest answer, decompressed.
         max_redirects: Redirects followed in one attempt. Credentials never go to another origin.
         client: An `httpx.AsyncClient` of your own to send through; it stays open. Its redirects are off.
@@ -91,7 +102,10 @@ class HTTPClient:
         headers: Mapping[str, str] | None = None,
         timeout: Timeouts | float | None = None,
         retry: Retry | None = RETRY,
-        lane: Lane | None = None,
+        lane: Lane | Callable[[], Lane] | None = None,
+        limits: Limits | None = None,
+        requests_per_minute: float | None = None,
+        concurrency: int | Literal["auto"] | None = None,
         max_body_size_bytes: int = 64 * 1024 * 1024,
         max_redirects: int = 5,
         client: httpx.AsyncClient | None = None,
@@ -107,7 +121,13 @@ class HTTPClient:
         self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
         self.timeouts = Timeouts.of(timeout)
         self._retry = retry
-        self._lane = lane if lane is not None else OpenLane()
+        settings = LaneSettings(requests_per_minute, None, concurrency)
+        if limits is None and settings == LaneSettings():
+            lane = lane if lane is not None else OpenLane()
+        elif lane is not None:
+            raise ValueError("lane= is instead of limits=, requests_per_minute= and concurrency=: give one")
+        self._lane: Lane | None = None if lane is None or callable(lane) else lane
+        self._find_lane = lane if callable(lane) else self._lane_of(limits, settings)
         self._max_body_size_bytes = max_body_size_bytes
         self._max_redirects = max_redirects
         self._wire = Wire(client=client, transport=transport, tls=tls, trust_env=trust_env)
@@ -172,7 +192,7 @@ class HTTPClient:
             call: What to send.
             read: Takes a good answer and returns the result; what it raises ends the attempt.
         """
-        return self._repeat(call.repeatable, lambda: self._attempt(call, read))
+        return self._repeat(call.repeatable, lambda retry: self._attempt(call, read, retry))
 
     async def open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
         """Open an answer that is read while it comes; whoever has it closes it.
@@ -181,7 +201,7 @@ class HTTPClient:
             call: What to send.
             begin: Reads the stream's beginning; what it raises ends the attempt, and may be repeated.
         """
-        return await self._repeat(call.repeatable, lambda: self._open(call, begin))
+        return await self._repeat(call.repeatable, lambda retry: self._open(call, begin, retry))
 
     def endpoint(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
         """An address that takes and gives JSON, prepared for many calls.
@@ -199,11 +219,27 @@ class HTTPClient:
         """What the client has done so far."""
         return HTTPStatistics(self._calls, self._failed, self._attempts, self._refused, self._running)
 
+    def _lane_of(self, limits: Limits | None, settings: LaneSettings) -> Callable[[], Lane]:
+        secret = " ".join(self._headers.get(name, "") for name in sorted(failures.SECRET_HEADERS)).strip()
+        return lambda: (limits if limits is not None else Limits.of_loop()).lane(
+            self._base, secret, settings=settings, stops_when_denied=bool(secret)
+        )
+
+    @property
+    def lane(self) -> Lane:
+        """Where attempts wait. A lane of the event loop is looked up when it is first needed."""
+        if self._lane is None:
+            self._lane = self._find_lane()
+        return self._lane
+
     async def aclose(self) -> None:
         """Close the connections. Safe to call twice."""
         await self._wire.aclose()
 
     async def __aenter__(self) -> HTTPClient:
+        lane = self.lane
+        if isinstance(lane, RateLane):
+            lane.probe()
         return self
 
     async def __aexit__(
@@ -215,13 +251,13 @@ class HTTPClient:
         base = failures.plain_url(httpx.URL(self._base)) if self._base else ""
         return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
 
-    async def _repeat(self, repeatable: bool, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _repeat(self, repeatable: bool, attempt: Callable[[bool], Awaitable[T]]) -> T:
         tally = Tally()
         self._running += 1
         try:
             while True:
                 try:
-                    return await attempt()
+                    return await attempt(tally.failures > 0)
                 except Exception as error:
                     tally.count(error)
                     wait = wait_before_next(error, tally, self._retry, repeatable)
@@ -231,18 +267,21 @@ class HTTPClient:
                             error.attempts = tally.attempts
                             error.exhausted = self._retry is not None
                         raise
+                    refused = isinstance(error, errors.RateLimitedError)
+                    if refused and isinstance(self._lane, RateLane) and tally.refusals <= _LANE_WAITS:
+                        continue  # the lane itself waits, for everybody
                 async with waiting("retry"):
                     await clock.sleep(wait)
         finally:
             self._running -= 1
             self._calls += 1
 
-    async def _attempt(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
+    async def _attempt(self, call: Call, read: Callable[[httpx.Response], T], retry: bool) -> T:
         """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
         timeouts = call.timeouts
         whole = Whole(self._max_body_size_bytes, timeouts.total if timeouts.total != math.inf else None)
         request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
-        async with self._lane.attempt(call.tokens) as ticket:
+        async with self.lane.attempt(call.tokens, retry=retry) as ticket:
             redirected = 0
             while True:
                 self._attempts += 1
@@ -269,11 +308,13 @@ class HTTPClient:
                 ticket.used(call.used(result))
             return result
 
-    async def _open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
+    async def _open(
+        self, call: Call, begin: Callable[[Stream], Awaitable[T]], retry: bool
+    ) -> tuple[Stream, T]:
         timeouts = call.timeouts
         request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, None)
         async with AsyncExitStack() as leave:
-            ticket = await leave.enter_async_context(self._lane.attempt(call.tokens))
+            ticket = await leave.enter_async_context(self.lane.attempt(call.tokens, retry=retry))
             self._attempts += 1
             deadline = anyio.current_time() + timeouts.total
             response = await self._wire.send(request, timeouts)

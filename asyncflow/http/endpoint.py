@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import httpx
 
@@ -20,6 +21,16 @@ T = TypeVar("T")
 
 class UnusableAnswerError(ValueError):
     """What `read` raises where the JSON is not the answer it should be; becomes a `BadAnswerError`."""
+
+
+class Meter(Protocol):
+    """Guesses what a call will use, and learns what calls have used."""
+
+    def reserve(self, size_bytes: int) -> int:
+        """Tokens to reserve for a request of this size."""
+
+    def used(self, size_bytes: int, result: Any) -> int:
+        """Tokens that the call with this result has used."""
 
 
 class Endpoint:
@@ -46,6 +57,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         read: Callable[[Any, str | None], T],
         used: Callable[[T], int] | None = None,
+        meter: Meter | None = None,
     ) -> Coroutine[Any, Any, T]:
         """One call, repeated as the client's rules say; it may arrive twice. To be awaited.
 
@@ -55,6 +67,7 @@ class Endpoint:
             read: Takes the answer's JSON and its request id, gives the result. An `UnusableAnswerError`
                 from it counts as a bad answer, which is asked for again.
             used: Takes the result, gives the tokens it really cost, for the lane.
+            meter: Guesses the tokens before the call and learns from the result; instead of `used`.
 
         Raises:
             HTTPError: Of the class that says what happened.
@@ -69,7 +82,7 @@ class Endpoint:
             except UnusableAnswerError as exc:
                 raise failures.bad_answer(response, str(exc)) from None
 
-        return self._client.call(self._call(body, headers, used), read_response)
+        return self._client.call(self._call(body, headers, used, meter), read_response)
 
     def open(
         self,
@@ -77,19 +90,31 @@ class Endpoint:
         begin: Callable[[Stream], Awaitable[T]],
         *,
         headers: Mapping[str, str] | None = None,
+        meter: Meter | None = None,
     ) -> Coroutine[Any, Any, tuple[Stream, T]]:
         """As `send`, for an answer that is read while it comes. To be awaited.
 
         Args:
-            body, headers: As in `send`.
+            body, headers, meter: As in `send`.
             begin: Reads the stream's beginning. What it raises ends the attempt; later failures are not
                 repeated, because their answer has been given out in part.
         """
         headers = {"accept": "text/event-stream", **(headers or {})}
-        return self._client.open(self._call(body, headers, None), begin)
+        return self._client.open(self._call(body, headers, None, meter), begin)
 
-    def _call(self, body: Any, headers: Mapping[str, str] | None, used: Callable[[T], int] | None) -> Call:
+    def _call(
+        self,
+        body: Any,
+        headers: Mapping[str, str] | None,
+        used: Callable[[T], int] | None,
+        meter: Meter | None,
+    ) -> Call:
         content = encode_json(body)
+        size = len(content)
+        tokens: int | Callable[[], int] = size // 4
+        if meter is not None:
+            tokens = partial(meter.reserve, size)
+            used = partial(meter.used, size)
         all_headers = self._headers
         if headers:
             all_headers = all_headers.copy()
@@ -103,6 +128,6 @@ class Endpoint:
             self._client.timeouts,
             repeatable=True,
             keep_method=True,
-            tokens=len(content) // 4,
+            tokens=tokens,
             used=used,
         )

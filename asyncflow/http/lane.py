@@ -7,6 +7,7 @@ entering, through `waiting(…)`, and never counts against a timeout.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,8 +32,15 @@ class Ticket(Protocol):
 class Lane(Protocol):
     """What an `HTTPClient` asks before each attempt."""
 
-    def attempt(self, tokens: int = 0) -> AbstractAsyncContextManager[Ticket]:
-        """A context manager around one attempt that is expected to use so many tokens."""
+    def attempt(
+        self, tokens: int | Callable[[], int] = 0, *, retry: bool = False
+    ) -> AbstractAsyncContextManager[Ticket]:
+        """A context manager around one attempt.
+
+        Args:
+            tokens: What it is expected to use, or a function that says so when its turn has come.
+            retry: Whether it repeats one that failed.
+        """
 
 
 class OpenLane:
@@ -40,7 +48,9 @@ class OpenLane:
 
     __slots__ = ()
 
-    def attempt(self, tokens: int = 0) -> AbstractAsyncContextManager[Ticket]:
+    def attempt(
+        self, tokens: int | Callable[[], int] = 0, *, retry: bool = False
+    ) -> AbstractAsyncContextManager[Ticket]:
         return self
 
     def answered(self, headers: httpx.Headers) -> None:
@@ -88,7 +98,9 @@ class SlotLane:
         self._slots = anyio.Semaphore(concurrency, fast_acquire=True)
         self._limit = concurrency
 
-    def attempt(self, tokens: int = 0) -> AbstractAsyncContextManager[Ticket]:
+    def attempt(
+        self, tokens: int | Callable[[], int] = 0, *, retry: bool = False
+    ) -> AbstractAsyncContextManager[Ticket]:
         return _Slot(self._slots)
 
     def statistics(self) -> LaneStatistics:

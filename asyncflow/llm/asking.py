@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from asyncflow.errors import ModelOutputError
-from asyncflow.http import Endpoint, Stream, UnusableAnswerError
+from asyncflow.http import Endpoint, HTTPClient, Stream, UnusableAnswerError
+from asyncflow.http.body import encode_json
 from asyncflow.llm.ask import Ask
 from asyncflow.llm.cache import Cache, Coalescer, key_of
 from asyncflow.llm.completion import Completion, Usage
@@ -19,7 +20,10 @@ from asyncflow.llm.form import Form, WrongFormError
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
 from asyncflow.llm.reask import reask
+from asyncflow.llm.spending import CallMeter, Spending
 from asyncflow.llm.stream import TextStream
+from asyncflow.policy.lane import RateLane
+from asyncflow.policy.tokens import TokenEstimate
 
 _log = logging.getLogger("asyncflow")
 
@@ -40,11 +44,16 @@ class Asking:
         price: Price | None,
         cache: Cache | None,
         coalesce: bool,
+        http: HTTPClient,
+        spending: Spending | None,
     ) -> None:
         self._provider = provider
         self._base_url = base_url
         self._endpoint = endpoint
         self._price = price
+        self._http = http
+        self._spending = spending
+        self._estimate: TokenEstimate | None = None
         self._cache = cache
         self._coalescer: Coalescer[Completion] | None = Coalescer() if coalesce else None
         self._name = f"asyncflow-{secrets.token_hex(16)}"
@@ -69,8 +78,11 @@ class Asking:
             begin: Callable[[Stream], Awaitable[str]],
         ) -> Coroutine[Any, Any, tuple[Stream, str]]:
             body = self._provider.body(ask, self._base_url)
-            return self._endpoint.open(body, begin, headers=self._call_headers())
+            meter = CallMeter(self.estimate, ask.max_tokens)
+            return self._endpoint.open(body, begin, headers=self._call_headers(), meter=meter)
 
+        if self._spending is not None:
+            self._spending.budget.check()
         return TextStream(self._provider, open_stream, self._count)
 
     def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Coroutine[Any, Any, Embeddings]:
@@ -78,10 +90,12 @@ class Asking:
 
         def read(answer: Any, request_id: str | None) -> Embeddings:
             usage = self._provider.usage(answer)
-            self.usage += usage
+            self._spend(usage)
             vectors = vectors_of(answer, len(body["input"]))
             return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
 
+        if self._spending is not None:
+            self._spending.budget.check()
         headers = self._call_headers()
         return endpoint.send(body, headers=headers, read=read, used=lambda one: one.usage.total_tokens)
 
@@ -90,22 +104,50 @@ class Asking:
 
     def _send(self, ask: Ask) -> Coroutine[Any, Any, Completion]:
         body = self._provider.body(ask, self._base_url)
-        return self._endpoint.send(body, headers=self._call_headers(), read=self._read, used=_tokens)
+        meter = CallMeter(self.estimate, ask.max_tokens)
+        if self._spending is not None:
+            return self._send_within(self._spending, body, meter)
+        return self._endpoint.send(body, headers=self._call_headers(), read=self._read, meter=meter)
+
+    async def _send_within(self, spending: Spending, body: Any, meter: CallMeter) -> Completion:
+        """As `_send`, with the call's money set aside before it starts."""
+        size = len(encode_json(body))
+
+        async with spending.reserve(meter.estimate, size, meter.max_tokens) as call:
+
+            def read(answer: Any, request_id: str | None) -> Completion:
+                call.cost(spending.price.of(self._provider.usage(answer)))  # unusable ones are paid for too
+                return self._read(answer, request_id, counted=True)
+
+            return await self._endpoint.send(body, headers=self._call_headers(), read=read, meter=meter)
+
+    @property
+    def estimate(self) -> TokenEstimate:
+        """What calls turn out to use: the lane's where it has one, so that clients of one lane share it."""
+        if self._estimate is None:
+            lane = self._http.lane
+            self._estimate = lane.estimate if isinstance(lane, RateLane) else TokenEstimate()
+        return self._estimate
 
     def _call_headers(self) -> dict[str, str]:
         # One per call and not per attempt: the provider sees a repeated attempt as the same.
         return {"idempotency-key": f"{self._name}-{next(self._numbers)}"}
 
-    def _read(self, answer: Any, request_id: str | None) -> Completion:
+    def _read(self, answer: Any, request_id: str | None, *, counted: bool = False) -> Completion:
         try:
             completion = self._provider.completion(answer, request_id)
         except UnusableAnswerError:
-            self.usage += self._provider.usage(answer)  # paid for, though it is no answer
+            self._spend(self._provider.usage(answer), counted=counted)  # paid for, though it is no answer
             raise
-        return self._count(completion)
+        return self._count(completion, counted=counted)
 
-    def _count(self, completion: Completion) -> Completion:
-        self.usage += completion.usage
+    def _spend(self, usage: Usage, *, counted: bool = False) -> None:
+        self.usage += usage
+        if self._spending is not None and not counted:
+            self._spending.budget.add(self._spending.price.of(usage))
+
+    def _count(self, completion: Completion, *, counted: bool = False) -> Completion:
+        self._spend(completion.usage, counted=counted)
         if self._price is None:
             return completion
         return replace(completion, cost=self._price.of(completion.usage))
@@ -177,7 +219,3 @@ class Asking:
         self.reused += 1
         cost = None if self._price is None else 0.0
         return replace(completion, usage=Usage(), cost=cost, reused=True)
-
-
-def _tokens(completion: Completion) -> int:
-    return completion.usage.total_tokens

@@ -7,12 +7,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
 from asyncflow.errors import NotSupportedError
-from asyncflow.http import HTTPClient, HTTPXClient, Lane, SlotLane, Timeouts
+from asyncflow.http import HTTPClient, HTTPXClient, Lane, Timeouts
 from asyncflow.http.client import RETRY
 from asyncflow.llm.anthropic import Anthropic
 from asyncflow.llm.ask import Ask, Prompt, messages_of
@@ -25,9 +25,13 @@ from asyncflow.llm.form import Form, Schema
 from asyncflow.llm.openai import OpenAI
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
+from asyncflow.llm.spending import Spending
 from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.llm.stream import TextStream
+from asyncflow.policy.budget import Budget
+from asyncflow.policy.limits import Limits
 from asyncflow.policy.retry import Retry
+from asyncflow.policy.settings import LaneSettings
 
 _PROVIDERS: dict[str, Callable[[], Provider]] = {"openai": OpenAI, "anthropic": Anthropic}
 
@@ -46,8 +50,11 @@ class LLMClient:
             provider's own address counts.
         api_key: Where it is None, the variable `OPENAI_API_KEY` (`ANTHROPIC_API_KEY`) is read, once, here.
             `""` sends no key, as many local servers like it. The key appears in no error, `repr` or log.
-        concurrency: Calls on the wire at once; None leaves it to whoever calls (`amap`, a node).
-        limits: A `Lane` that attempts wait in, instead of `concurrency`.
+        concurrency: Calls on the wire at once: a number, `"auto"` for a limit that finds itself, or None,
+            which leaves it to whoever calls (`amap`, a node).
+        requests_per_minute, tokens_per_minute: The provider's quotas, used whole and never passed.
+        limits: A `Limits`, whose lane for this provider, key and model this client shares; by default those
+            of the running event loop. Or a `Lane` of your own, instead of these four.
         timeout: `Timeouts`, or seconds for one attempt as a whole. None: the defaults, all finite.
         retry: What is repeated; None repeats nothing. A 429 has attempts of its own. The error of a call
             that was allowed to repeat has `exhausted` set, so a node does not multiply its attempts.
@@ -56,12 +63,12 @@ class LLMClient:
             samples of one prompt become one; give them an `extra={"seed": n}` to keep them apart.
         coalesce: Whether identical requests in flight become one call.
         price: Money per million tokens, for `Completion.cost` and `statistics().cost`.
+        max_cost: What this client may spend, at `price`. A call that may not fit any more raises
+            `BudgetSpentError` before it is sent; calls under way are counted at what they cost at most.
 
     Raises:
         ValueError: If there is neither a key nor a base URL, the key cannot be one, or the provider is
             unknown.
-        NotSupportedError: For `concurrency="auto"`, `requests_per_minute`, `tokens_per_minute` and
-            `max_cost`, which are not built yet.
 
     Example:
         >>> async def translate(texts):
@@ -76,10 +83,10 @@ class LLMClient:
         provider: str = "openai",
         base_url: str | None = None,
         api_key: str | None = None,
-        concurrency: int | str | None = None,
+        concurrency: int | Literal["auto"] | None = None,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
-        limits: Lane | None = None,
+        limits: Limits | Lane | None = None,
         timeout: Timeouts | float | None = None,
         retry: Retry | None = RETRY,
         http: HTTPXClient | None = None,
@@ -88,9 +95,6 @@ class LLMClient:
         price: Price | None = None,
         max_cost: float | None = None,
     ) -> None:
-        _refuse(
-            requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, max_cost=max_cost
-        )
         if provider not in _PROVIDERS:
             raise ValueError(f"provider={provider!r}: it is one of {', '.join(map(repr, _PROVIDERS))}")
         self._provider: Provider = _PROVIDERS[provider]()
@@ -103,12 +107,20 @@ class LLMClient:
                 f"LLMClient({model!r}): no API key for {self.base_url}. Pass api_key=, or set "
                 f"{self._provider.key_variable}; for a server of your own pass base_url= (and api_key='')"
             )
-        self._http = HTTPClient(timeout=timeout, retry=retry, lane=_lane(concurrency, limits), client=http)
-        headers = self._provider.headers(_checked_key(key))
+        key = _checked_key(key)
+        headers = self._provider.headers(key)
+        settings = LaneSettings(requests_per_minute, tokens_per_minute, concurrency)
+        lane = _lane(limits, settings, self.base_url, key, model)
+        self._http = HTTPClient(timeout=timeout, retry=retry, lane=lane, client=http)
         self._complete = self._http.endpoint("POST", self.base_url + self._provider.path(), headers)
         path = self._provider.embeddings_path
         self._embed = self._http.endpoint("POST", self.base_url + path, headers) if path else None
-        self._asking = Asking(self._provider, self.base_url, self._complete, price, cache, coalesce)
+        if max_cost is not None and price is None:
+            raise ValueError(f"max_cost={max_cost!r}: without price= nothing is known to cost anything")
+        spending = None if price is None or max_cost is None else Spending(price, Budget(max_cost))
+        self._asking = Asking(
+            self._provider, self.base_url, self._complete, price, cache, coalesce, self._http, spending
+        )
         self._price = price
         self._forms: dict[Any, Form] = {}
 
@@ -265,6 +277,7 @@ class LLMClient:
         await self._http.aclose()
 
     async def __aenter__(self) -> LLMClient:
+        await self._http.__aenter__()  # which tries a lane that is stopped
         return self
 
     async def __aexit__(
@@ -319,18 +332,14 @@ def _checked_key(key: str | None) -> str:
     return key
 
 
-def _refuse(**given: object) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise NotSupportedError(f"LLMClient({name}={value!r}): not built yet; leave it out")
-
-
-def _lane(concurrency: int | str | None, limits: Lane | None) -> Lane | None:
-    if limits is not None and concurrency is not None:
-        raise ValueError("concurrency= and limits= both bound the calls: give one")
-    if isinstance(concurrency, str):
-        raise NotSupportedError(
-            f"concurrency={concurrency!r}: a limit that finds itself is not built yet; give a number, or "
-            "None to leave it to the caller"
-        )
-    return SlotLane(concurrency) if concurrency is not None else limits
+def _lane(
+    limits: Limits | Lane | None, settings: LaneSettings, base_url: str, key: str, model: str
+) -> Lane | Callable[[], Lane]:
+    """The lane, or how to find it once an event loop runs."""
+    if limits is not None and not isinstance(limits, Limits):
+        if settings != LaneSettings():
+            raise ValueError(
+                "limits= is a lane of its own, instead of concurrency= and quotas: give one, or a Limits"
+            )
+        return limits
+    return lambda: (limits if limits is not None else Limits.of_loop()).lane(base_url, key, model, settings)

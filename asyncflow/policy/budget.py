@@ -84,6 +84,16 @@ class Budget:
         """
         return Reservation(self, probably, max(probably, probably if at_most is None else at_most))
 
+    def check(self) -> None:
+        """For a call whose cost nobody can tell before: let it start only while something is left.
+
+        Raises:
+            BudgetSpentError: If all is spent or reserved.
+        """
+        if self._spent + self._reserved >= self.max_cost:
+            self._refused += 1
+            raise BudgetSpentError(f"not started: of max_cost={self.max_cost:g} nothing is left")
+
     def add(self, cost: float) -> None:
         """Count a cost that nothing was reserved for."""
         self._spent += cost

@@ -10,18 +10,18 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable
 
 from asyncflow import clock
 from asyncflow.errors import RateLimitedError
 from asyncflow.events import Event, LanePaused, LaneResumed, LaneStopped, LimitChanged
 from asyncflow.policy.adaptive import CUT, Adaptive, Change
+from asyncflow.policy.attempt import Attempt
 from asyncflow.policy.breaker import Breaker
-from asyncflow.policy.ending import Ending, ending_of, refused_unsent
+from asyncflow.policy.ending import Ending, refused_unsent
 from asyncflow.policy.line import Line
 from asyncflow.policy.pause import Pause
-from asyncflow.policy.rate import Charge, Quota, Rate
+from asyncflow.policy.rate import Quota, Rate
 from asyncflow.policy.retries import RetryBudget
 from asyncflow.policy.settings import LaneSettings
 from asyncflow.policy.status import LaneStatistics, describe
@@ -65,9 +65,6 @@ class RateLane:
         >>> asyncio.run(main())
         <RateLane m at localhost open limit=8 running=0 waiting=0 600 requests/min>
     """
-
-    #: The lane itself waits out refusals, so who repeats a refused call need not.
-    paces_refusals = True
 
     def __init__(
         self,
@@ -127,16 +124,11 @@ class RateLane:
             if before != after:
                 self._say(LimitChanged(self.name, now, what, before, after, why))
         if old.concurrency != self.settings.concurrency and self.settings.concurrency != "auto":
-            before, after = self.limit_of(old), self.limit
-            self._say(LimitChanged(self.name, now, "concurrency", before, after, why))
+            known = old.concurrency if isinstance(old.concurrency, int) else None
+            self._say(LimitChanged(self.name, now, "concurrency", known, self.limit, why))
         self._fit()
         if self._auto is not None and self.settings.highest < self._auto.highest:
             self._changed(now, self._auto.cap(self.settings.highest))
-
-    @staticmethod
-    def limit_of(settings: LaneSettings) -> int | None:
-        """The number of attempts at once that settings give, or None."""
-        return settings.concurrency if isinstance(settings.concurrency, int) else None
 
     def probe(self) -> None:
         """Where the lane is stopped, let one attempt find out whether it still has to be."""
@@ -169,12 +161,14 @@ class RateLane:
 
     # What follows is called by attempts. ------------------------------------------------------------------
 
-    async def _enter(self, attempt: Attempt) -> None:
+    async def enter(self, attempt: Attempt) -> None:
         if self._stopped is not None:
             raise refused_unsent(self._stopped, self.name)
         now = clock.now()
         if attempt.retry and (self._retry_line or self._admit_retry(attempt, now) is not None):
             await self._stand(self._retry_line, attempt, "retry budget")
+            if self._stopped is not None:  # meanwhile
+                raise refused_unsent(self._stopped, self.name)
             now = clock.now()
         if not self._line and self._admit(attempt, now) is None:
             return
@@ -187,7 +181,7 @@ class RateLane:
                 await line.wait(attempt)
         except BaseException:
             if attempt.number:  # its turn came, and was not taken
-                self._leave(attempt, Ending.UNSENT, None)
+                self.leave(attempt, Ending.UNSENT, None)
             raise
         if attempt.denied is not None:
             raise refused_unsent(attempt.denied, self.name)
@@ -241,7 +235,7 @@ class RateLane:
                 self._retry_line.move()
         return None
 
-    def _leave(self, attempt: Attempt, ending: Ending, error: BaseException | None) -> None:
+    def leave(self, attempt: Attempt, ending: Ending, error: BaseException | None) -> None:
         now = clock.now()
         at_once, self._running = self._running, self._running - 1
         self._settle(now, attempt, ending)
@@ -369,44 +363,6 @@ class RateLane:
     def _say(self, event: Event) -> None:
         if self._tell is not None:
             self._tell(event)
-
-
-class Attempt:
-    """What `RateLane.attempt` returns: a context manager, and the ticket it gives. For one attempt."""
-
-    __slots__ = (
-        "_lane", "at", "at_once", "charge", "denied", "number",
-        "probe", "reported", "request", "retry", "tokens",
-    )  # fmt: skip
-
-    def __init__(self, lane: RateLane, tokens: int | Callable[[], int], retry: bool) -> None:
-        self._lane = lane
-        self.tokens = tokens
-        self.retry = retry
-        self.number = 0  # of its start in the lane, from 1; 0: not yet
-        self.at = 0.0
-        self.at_once = 0
-        self.probe = False
-        self.request: Charge | None = None
-        self.charge: Charge | None = None
-        self.reported: int | None = None
-        self.denied: Exception | None = None
-
-    def answered(self, headers: Mapping[str, str]) -> None:
-        """An answer has come. Its headers tell nothing yet that the lane does not count itself."""
-
-    def used(self, tokens: int) -> None:
-        """What the call really used."""
-        self.reported = max(0, tokens)
-
-    async def __aenter__(self) -> Attempt:
-        await self._lane._enter(self)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._lane._leave(self, ending_of(exc), exc)
 
 
 def _rate(old: Rate | None, per_minute: float | None) -> Rate | None:

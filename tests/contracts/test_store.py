@@ -195,3 +195,21 @@ def test_groups_of_any_size_are_kept_whole(store: Store, many: int) -> None:
     assert {r.position for _, r in reader.find([(PLACE, row.key) for row in rows])} == set(range(many))
     reader.close()
     writer.close()
+
+
+def test_large_records_are_read_on_in_small_parts(tmp_path: Path) -> None:
+    """A few megabytes at a time, or one record; by key, as many as were asked for."""
+    store = SQLStore(tmp_path / "runs.db")
+    writer, run, session = started(store)
+    rows = [record(n, session, run=run, data=b"1" * 1_500_000) for n in range(8)]
+    writer.append([PlaceRow(PLACE, run, ("n",), 0)], rows)
+    reader = store.open_reader()
+    seen, after = [], 0
+    while found := reader.following(run, after, 100):
+        assert len(found) <= 3
+        seen += [each.position for _, each in found]
+        after = found[-1][0]
+    assert seen == list(range(8))
+    assert len(reader.find([(PLACE, row.key) for row in rows])) == 8
+    reader.close()
+    writer.close()

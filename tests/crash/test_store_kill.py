@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncflow.durability import open_run
 from asyncflow.durability.sqlstore import SQLStore
 from asyncflow.durability.store import OK, PlaceRow, Record
 from asyncflow.errors import StoreError, StoreFormatError
@@ -128,3 +129,39 @@ def test_a_flipped_bit_in_the_log_is_never_taken_for_data(tmp_path: Path) -> Non
         except StoreError:
             pass
         shutil.rmtree(trial)
+
+
+IN_FLIGHT = """
+import asyncio, os, signal, sys
+from asyncflow.durability import open_journal
+from asyncflow.engine.hosts import running_host
+from asyncflow.outcome import Ok
+
+async def main():
+    async with open_journal(sys.argv[1], "a") as journal:
+        place = journal.place(("n",), 0, running_host(), key=None, result_type=None)
+        keys = [place.key_of(item) for item in range(4)]
+        for key in keys[:3]:
+            place.begin(key)
+        told = asyncio.get_running_loop().create_future()
+        place.commit(keys[0], Ok(0), told.set_result)
+        await told
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_a_killed_process_leaves_the_names_of_what_was_in_flight(tmp_path: Path) -> None:
+    """Begun and not recorded: counted at the next opening, once, and not after a clean end."""
+    path = tmp_path / "runs.db"
+    for deaths in (1, 2):
+        subprocess.run([sys.executable, "-c", IN_FLIGHT, str(path)], cwd=ROOT, check=False, timeout=60)
+        with open_run(str(path), "a") as journal:
+            assert (journal.counts.done, journal.counts.in_flight) == (1, 2)
+        reader = SQLStore(path).open_reader()
+        assert len(reader.deaths(1)) == 2 * deaths
+        assert not any(death.alone for death in reader.deaths(1))
+        reader.close()
+    with open_run(str(path), "a") as journal:
+        assert journal.counts.in_flight == 0

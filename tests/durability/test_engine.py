@@ -34,7 +34,7 @@ def run(flow: Any, shared: Any, store: Store, **options: Any) -> Any:
     async def main() -> Any:
         async with open_journal(store, "a", **options) as journal:
             place = Run(running_host(), journal=journal)
-            await flow._step(shared, place.inside("top"))
+            await flow._run_step(shared, place.inside("top"))
             return place.counts.statistics()
 
     return asyncio.run(main())
@@ -222,6 +222,7 @@ def test_a_synchronous_flow_resumes_too(tmp_path: Path) -> None:
         with open_run(SQLStore(tmp_path / "runs.db"), "a") as journal:
             host = BlockingHost()
             drive(
-                host, Flow(start=Twice(concurrency=4))._step(shared, Run(host, journal=journal).inside("top"))
+                host,
+                Flow(start=Twice(concurrency=4))._run_step(shared, Run(host, journal=journal).inside("top")),
             )
         assert shared["out"] == [2 * n for n in range(50)] and Twice.calls == 50

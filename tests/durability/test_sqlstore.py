@@ -176,3 +176,18 @@ def test_a_network_file_system_is_warned_of(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sqlite, "_file_system", lambda path: "nfs4")
     with pytest.warns(RuntimeWarning, match="network file system"):
         SQLStore(tmp_path / "runs.db").open_writer().close()
+
+
+def test_a_full_disk_costs_only_the_suspicion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for a mark, the item runs unmarked; a hole in the file is never mapped."""
+    mine = FileMarks(tmp_path / "m")
+    assert (tmp_path / "m").stat().st_blocks > 0
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(marks, "_allocate", full)
+    slot = mine.set(b"x" * 16, 1, 1)
+    assert slot == marks.NO_SLOT
+    mine.clear(slot)
+    mine.remove()

@@ -11,7 +11,6 @@ import traceback
 import pytest
 
 from asyncflow import errors
-from asyncflow.errors import NotSupportedError
 from asyncflow.llm import LLMClient, Usage
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import Asked, SimulatedProvider
@@ -223,8 +222,10 @@ def test_wrong_arguments() -> None:
         assert "canary" not in repr(caught.value) and caught.value.__context__ is None
     with pytest.raises(ValueError, match="at least 1"):
         LLMClient("m", api_key="", concurrency=0)
-    with pytest.raises(NotSupportedError, match="auto"):
-        LLMClient("m", api_key="", concurrency="auto")
+    with pytest.raises(TypeError, match="auto"):
+        LLMClient("m", api_key="", base_url="http://x", concurrency="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="price"):
+        LLMClient("m", api_key="", base_url="http://x", max_cost=1.0)
     with pytest.raises(ValueError, match="above 0"):
         LLMClient("m", api_key="", timeout=0)
 

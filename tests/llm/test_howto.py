@@ -14,6 +14,7 @@ PAGES = (
     "cost-and-cache.md",
     "openai-compatible-servers.md",
     "testing-with-the-simulator.md",
+    "limits.md",
 )
 BLOCKS = [
     pytest.param(block, id=f"{page}-{number}")

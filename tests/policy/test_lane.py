@@ -411,6 +411,29 @@ def test_the_retry_budget_delays_and_fails_nobody() -> None:
     assert max(moments) == pytest.approx(25.0, abs=0.5)
 
 
+def test_a_stopped_lane_stops_retries_that_wait_for_the_budget() -> None:
+    """Who waits for the retry budget is told too, and sends nothing."""
+    lane, sent, denied = a_lane(), [], []
+
+    async def one() -> None:
+        try:
+            async with lane.attempt(retry=True):
+                sent.append(1)
+                await clock.sleep(0.7)
+                raise errors.AccessDeniedError(status=403)
+        except errors.AccessDeniedError as error:
+            denied.append(error)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(one)
+
+    run(main)
+    assert len(denied) == 60 and len(sent) == 51
+    assert lane.statistics().running == lane.statistics().waiting == 0
+
+
 def test_auto_says_why() -> None:
     """Every change of a limit that finds itself is an event with its reason, and none is skipped."""
     told: list[Event] = []

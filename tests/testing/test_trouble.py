@@ -49,13 +49,13 @@ async def test_fault(fault: Any, kind: str) -> None:
     timeout = Timeouts(connect=5, read=0.15, total=0.3)
     async with SimulatedProvider(latency=0, script=[fault, None]) as provider:
         url = provider.base_url if kind == "openai" else provider.anthropic_base_url
-        async with LLMClient(
-            "m", provider=kind, base_url=url, api_key="", retry=None, timeout=timeout
-        ) as llm:
+        llm = LLMClient("m", provider=kind, base_url=url, api_key="", retry=None, timeout=timeout)
+        async with llm:
             error, phase = EXPECTED[fault]
             with pytest.raises(error) as caught:
                 await llm.complete("x")
             assert getattr(caught.value, "phase", "") == phase
+            await llm.__aenter__()  # after a 401 only a client that is entered tries again
             assert "no model was asked" in (await llm.complete("x")).text
         statistics = provider.statistics()
     assert statistics.faults == {fault: 1} and (statistics.asked, statistics.answered) == (2, 1)

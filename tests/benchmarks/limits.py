@@ -1,0 +1,135 @@
+"""How much of a provider's limits is used, beside the figures that were asked for. On virtual time, by seed.
+
+    python tests/benchmarks/limits.py [--seed 1]
+
+The provider is the one of `tests/policy/provider.py`: quotas counted in sliding windows, the strictest way,
+and a hidden limit at once. The best rate against a hidden limit is what the same load reaches when it knows
+the limit. The last rows are real time: an hour of provider time, and the lane's own cost per attempt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from asyncflow import errors  # noqa: E402
+from asyncflow.policy import LaneSettings, RateLane  # noqa: E402
+from tests.policy.provider import Provider, run, work  # noqa: E402
+
+
+def row(what: str, measured: str, asked: str) -> None:
+    print(f"{what:<62} {measured:>16}   {asked}")
+
+
+def a_lane(seed: int, **limits: object) -> RateLane:
+    return RateLane(LaneSettings(**limits), uniform=random.Random(seed).random)  # type: ignore[arg-type]
+
+
+def output(sizes: random.Random) -> int:
+    return int(200 * sizes.lognormvariate(0.0, 0.5))
+
+
+def requests(seed: int) -> None:
+    for quota in (60, 600, 3000):
+        lane, provider = (
+            a_lane(seed, requests_per_minute=quota),
+            Provider(seed=seed, requests_per_minute=quota),
+        )
+        run(lambda: work(lane, provider, seconds=600, workers=max(20, quota // 20)))
+        used, refused = len(provider.asked) / (10 * quota), len(provider.refused)
+        row(f"{quota} requests/min: used, refused", f"{used:.1%}, {refused}", ">= 97 %, 0")
+
+
+def tokens(seed: int) -> None:
+    for latency in (1.0, 5.0, 20.0):
+        lane = a_lane(seed, tokens_per_minute=100_000)
+        provider = Provider(seed=seed, tokens_per_minute=100_000, latency=latency)
+        run(lambda: work(lane, provider, seconds=1200, workers=200, size=output, max_tokens=4520, seed=seed))
+        used = sum(count for _, count in provider.served) / (20 * 100_000)
+        what = f"100,000 tokens/min, max_tokens 20 x, calls of {latency:g} s: used, refused"
+        row(what, f"{used:.1%}, {len(provider.refused)}", ">= 93 %, 0")
+
+
+def hidden(seed: int) -> None:
+    for latency, spread in ((0.2, 0.3), (0.5, 0.3), (1.0, 0.0), (2.0, 0.8)):
+        best = Provider(seed=seed, at_once=40, latency=latency, spread=spread)
+        run(lambda: work(a_lane(seed, concurrency=40), best, seconds=25, workers=300))
+        for retry_after in (None, 1.0):
+            provider = Provider(
+                seed=seed, at_once=40, latency=latency, spread=spread, retry_after=retry_after
+            )
+            run(lambda: work(a_lane(seed, concurrency="auto"), provider, seconds=25, workers=300))
+            share, refused = (
+                len(provider.served) / len(best.served),
+                len(provider.refused) / len(provider.asked),
+            )
+            what = f"hidden 40 at once, calls of {latency:g} s, Retry-After {retry_after}: best rate, refused"
+            row(what, f"{share:.1%}, {refused:.2%}", ">= 85 %, <= 2 %")
+
+
+def dead(seed: int) -> None:
+    provider = Provider(
+        seed=seed, down=lambda now: errors.ServerError("503", status=503) if now >= 10 else None
+    )
+    run(lambda: work(a_lane(seed, concurrency=20), provider, seconds=100, workers=50))
+    calls = [moment for moment in provider.asked if moment >= 10]
+    early = sum(moment <= calls[0] + 5 for moment in calls)
+    row(
+        "provider dead at 10 s, 20 at once: calls in 5 s, in 90 s",
+        f"{early}, {len(calls)}",
+        "5 s or 20 calls",
+    )
+
+
+def hour(seed: int) -> None:
+    lane = a_lane(seed, requests_per_minute=300, tokens_per_minute=100_000, concurrency="auto")
+    provider = Provider(seed=seed, requests_per_minute=300, tokens_per_minute=100_000, latency=2.0)
+    start = time.perf_counter()
+    run(lambda: work(lane, provider, seconds=3600, workers=30, size=output, max_tokens=4000, seed=seed))
+    seconds = time.perf_counter() - start
+    row(f"an hour of provider time, {len(provider.asked):,} calls", f"{seconds:.2f} s", "< 2 s")
+
+
+def cost() -> None:
+    async def per_attempt(lane: RateLane, calls: int = 20_000, workers: int = 64) -> float:
+        numbers = iter(range(calls))
+
+        async def worker() -> None:
+            for _ in numbers:
+                async with lane.attempt(100) as ticket:
+                    await asyncio.sleep(0)
+                    ticket.used(90)
+
+        start = time.process_time()
+        await asyncio.gather(*(worker() for _ in range(workers)))
+        return (time.process_time() - start) / calls * 1e6
+
+    for what, settings in (
+        ("no limit", LaneSettings()),
+        ("both quotas and 64 at once", LaneSettings(1e9, 1e12, 64)),
+        ("16 at once: three of four wait", LaneSettings(concurrency=16)),
+    ):
+        row(f"CPU per attempt, {what}", f"{asyncio.run(per_attempt(RateLane(settings))):.1f} µs", "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    seed = parser.parse_args().seed
+    row("what", "measured", "asked for")
+    requests(seed)
+    tokens(seed)
+    hidden(seed)
+    dead(seed)
+    hour(seed)
+    cost()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Stored runs as users write them: `store=` and `run_id=` on each door."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncflow import (
+    AsyncFlow,
+    AsyncNode,
+    AsyncParallelBatchNode,
+    BatchNode,
+    Failed,
+    Flow,
+    Node,
+    amap,
+    run,
+    run_sync,
+    stream,
+)
+from asyncflow.errors import ResumeMismatchError
+from asyncflow.events import RunResumed
+
+calls: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def no_calls() -> None:
+    calls.clear()
+
+
+async def double(number: int) -> int:
+    calls.append(number)
+    if number < 0:
+        raise ValueError(number)
+    return 2 * number
+
+
+def test_amap_reads_back_what_it_has(tmp_path: Path) -> None:
+    """The second call with the same run id calls nothing; new items run, in any order."""
+    store = tmp_path / "runs.db"
+    assert asyncio.run(amap(double, [1, 2, 3], store=store, run_id="a")) == [2, 4, 6]
+    assert asyncio.run(amap(double, [3, 4, 1, 2], store=store, run_id="a")) == [6, 8, 2, 4]
+    assert calls == [1, 2, 3, 4]
+    asyncio.run(amap(double, [1], store=store, run_id="b"))
+    assert calls == [1, 2, 3, 4, 1]
+
+
+def test_stream_reads_back_in_order_with_keys(tmp_path: Path) -> None:
+    """The user's key finds an item again though its content has changed; it is the outcome's key."""
+
+    async def work(row: dict[str, Any]) -> str:
+        calls.append(row["id"])
+        return row["text"].upper()
+
+    async def main(text: str) -> list[tuple[Any, Any]]:
+        rows = [{"id": f"row-{n}", "text": text} for n in range(3)]
+        outcomes = stream(
+            work, rows, ordered=True, store=tmp_path / "runs.db", run_id="s", key=lambda row: row["id"]
+        )
+        return [(outcome.key, outcome.value) async for outcome in outcomes]
+
+    expected = [(f"row-{n}", "OLD") for n in range(3)]
+    assert asyncio.run(main("old")) == expected
+    assert asyncio.run(main("new")) == expected
+    assert calls == ["row-0", "row-1", "row-2"]
+
+
+def test_failed_items_run_again_unless_told_not_to(tmp_path: Path) -> None:
+    """Failed is not done."""
+    store = tmp_path / "runs.db"
+    for retry_failed, expected in ((True, [-1, 1]), (True, [-1]), (False, [])):
+        calls.clear()
+        results = asyncio.run(
+            amap(double, [1, -1], on_error="continue", store=store, run_id="f", retry_failed=retry_failed)
+        )
+        assert sorted(calls) == expected
+        assert results[0] == 2
+        assert isinstance(results[1], Failed)
+        assert "-1" in str(results[1].error)
+
+
+class Upper(AsyncParallelBatchNode):
+    async def prep_async(self, shared: Any) -> Any:
+        return shared["words"]
+
+    async def exec_async(self, word: str) -> str:
+        calls.append(word)
+        await asyncio.sleep(0)
+        return word.upper()
+
+    async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+        shared["loud"] = exec_res
+        return "join"
+
+
+class Join(Node):
+    def prep(self, shared: Any) -> Any:
+        return shared["loud"]
+
+    def exec(self, words: list[str]) -> str:
+        calls.append("join")
+        return " ".join(words)
+
+    def post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+        shared["text"] = exec_res
+
+
+def shouting() -> AsyncFlow:
+    upper = Upper()
+    upper - "join" >> Join()
+    return AsyncFlow(start=upper, name="Shouting")
+
+
+def test_a_flow_resumes_node_by_node(tmp_path: Path) -> None:
+    """prep and post run again, exec does not; the result says which run it was; observers hear of it."""
+    store, heard = tmp_path / "runs.db", []
+    first = run_sync(shouting(), {"words": ["a", "b"]}, store=store)
+    assert first.run_id is not None and "shouting" in first.run_id
+    assert calls == ["a", "b", "join"]
+    again = run_sync(
+        shouting(), {"words": ["a", "b"]}, store=store, run_id=first.run_id, observers=[heard.append]
+    )
+    assert calls == ["a", "b", "join"]
+    assert again.shared["text"] == "A B" and again.statistics.recalled == 3
+    [resumed] = [event for event in heard if isinstance(event, RunResumed)]
+    assert resumed.found == "3 done and kept"
+
+
+def test_a_changed_program_is_refused_and_may_be_told_what_to_do(tmp_path: Path) -> None:
+    """The differences are listed; "keep" keeps the results, "drop" drops those of the changed node."""
+
+    class Lower(Upper):
+        async def exec_async(self, word: str) -> str:
+            calls.append(word)
+            return word.lower()
+
+    def changed() -> AsyncFlow:
+        node = Lower(name="Upper")
+        node - "join" >> Join()
+        return AsyncFlow(start=node, name="Shouting")
+
+    store, shared = tmp_path / "runs.db", {"words": ["A", "b"]}
+    for run_id in ("c", "d"):
+        run_sync(shouting(), dict(shared), store=store, run_id=run_id)
+    calls.clear()
+    with pytest.raises(ResumeMismatchError, match="code of exec has changed"):
+        run_sync(changed(), dict(shared), store=store, run_id="c")
+    assert calls == []
+    assert run_sync(changed(), dict(shared), store=store, run_id="c", changed="keep").shared["text"] == "A B"
+    assert calls == []
+    dropped = run_sync(changed(), dict(shared), store=store, run_id="d", changed="drop")
+    assert (dropped.shared["text"], calls) == ("a b", ["A", "b", "join"])
+
+
+def test_a_version_stands_for_the_code(tmp_path: Path) -> None:
+    """Where a node declares a version, its code may change and its version not."""
+
+    def flow(node: type[Node], version: str) -> Flow:
+        return Flow(start=node(name="N", version=version), name="F")
+
+    class One(Node):
+        def exec(self, prep_res: Any) -> int:
+            return 1
+
+    class Two(Node):
+        def exec(self, prep_res: Any) -> int:
+            return 2
+
+    store = tmp_path / "runs.db"
+    run_sync(flow(One, "1"), {}, store=store, run_id="v")
+    with pytest.raises(ResumeMismatchError, match="kind was node One, is node Two"):
+        run_sync(flow(Two, "1"), {}, store=store, run_id="v")
+    Two.__name__ = "One"
+    assert run_sync(flow(Two, "1"), {}, store=store, run_id="v").statistics.recalled == 1
+    with pytest.raises(ResumeMismatchError, match="version was 1, is 2"):
+        run_sync(flow(Two, "2"), {}, store=store, run_id="v")
+
+
+def test_plain_flows_and_single_nodes_are_stored_too(tmp_path: Path) -> None:
+    """A plain flow driven on the loop, a batch node in it, a node alone."""
+
+    class Squares(BatchNode):
+        def prep(self, shared: Any) -> Any:
+            return range(4)
+
+        def exec(self, number: int) -> int:
+            calls.append(number)
+            return number * number
+
+        def post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared["squares"] = exec_res
+
+    store = tmp_path / "runs.db"
+    for flow, name in ((Flow(start=Squares()), "p"), (Squares(), "n")):
+        calls.clear()
+        for _ in range(2):
+            result = asyncio.run(run(flow, store=store, run_id=name))
+            assert result.shared["squares"] == [0, 1, 4, 9]
+        assert calls == [0, 1, 2, 3]
+
+
+def test_what_runs_inside_an_exec_is_part_of_it(tmp_path: Path) -> None:
+    """An amap inside a recorded exec is not recorded by itself, and does not run again."""
+
+    class Sums(AsyncNode):
+        async def exec_async(self, prep_res: Any) -> int:
+            return sum(await amap(double, range(3)))
+
+        async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared["sum"] = exec_res
+
+    for _ in range(2):
+        result = run_sync(AsyncFlow(start=Sums()), {}, store=tmp_path / "runs.db", run_id="i")
+        assert result.shared["sum"] == 6
+    assert calls == [0, 1, 2]
