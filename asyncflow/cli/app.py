@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asyncflow.cli.map.command import MapCommand, map_rows
+from asyncflow.cli.map.command import map_rows
 from asyncflow.cli.simulate import simulate
 
 app = typer.Typer(
@@ -57,5 +57,5 @@ def demo(
     )
 
 
-app.command("map", cls=MapCommand)(map_rows)
+app.command("map")(map_rows)
 app.command("simulate")(simulate)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from asyncflow.cli.map import client as map_client
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.run import run_map
 from asyncflow.llm import Completion, Usage
@@ -275,10 +274,37 @@ def test_a_thousand_rows(here: Any, read: Read, tmp_path: Path) -> None:
     assert sum(row["attempts"] for row in got) == provider.statistics().asked > 1000
 
 
-def test_options_that_would_do_nothing_are_not_there(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quotas and --max-cost are options exactly where the client takes them."""
-    for there in (False, True):
-        monkeypatch.setattr(map_client, "supports", lambda name, value, there=there: there)
-        text = here("map", "--help").stdout
-        for option in ("--requests-per-minute", "--tokens-per-minute", "--max-cost"):
-            assert (option in text) is there
+def test_a_quota_is_kept(here: Any, rows: Rows) -> None:
+    """With the provider's quota given nothing is refused; without it some is, and all is answered too."""
+    rows(*({"n": n} for n in range(12)))
+    refused = []
+    for more in ((), ("--requests-per-minute", 1200, "--tokens-per-minute", 10**6)):
+        with SimulatedProvider(latency=0, requests_per_minute=1320, burst=0.3) as provider:
+            ran = here(
+                "map", "in.jsonl", *OUT, "--prompt", "{n}", "--model", "m", "--base-url", provider.base_url,
+                "--json", "--overwrite", *more,
+            )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout
+        refused.append(json.loads(ran.stdout)["refused"])
+    assert refused[0] > 0 == refused[1]
+
+
+def test_max_cost(ask: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
+    """What --max-cost stops is skipped and says so, is no failure, and the cost stays below; exit code 1."""
+    rows(*({"t": f"{n:020}"} for n in range(40)))
+    # Eight tokens read and five written: thirteen in the currency's millionths.
+    prices = ("--price-input", 1, "--price-output", 1, "--max-cost", 130e-6)
+    ran = ask("in.jsonl", *OUT, "--prompt", "{t}", "--max-tokens", 5, "--json", *prices)
+    assert ran.returncode == 1
+    figures = json.loads(ran.stdout)
+    assert 5 <= figures["ok"] <= 10 and figures["cost"] <= 130e-6 * 1.1
+    assert (figures["failed"], figures["ok"] + figures["skipped"], figures["complete"]) == (0, 40, True)
+    errors = [row["error"] for row in read(tmp_path / "out.jsonl") if row["error"]]
+    assert errors == [{"kind": "Skipped", "message": "budget"}] * figures["skipped"]
+
+
+def test_auto_concurrency(ask: Any, rows: Rows, provider: SimulatedProvider) -> None:
+    """--concurrency auto answers every row."""
+    rows(*({"n": n} for n in range(100)))
+    ran = ask("in.jsonl", *OUT, "--prompt", "{n}", "--concurrency", "auto")
+    assert ran.returncode == 0 and "100 ok" in ran.stdout

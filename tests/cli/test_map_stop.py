@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 
+from asyncflow.errors import HTTPConnectionError
+from asyncflow.events import LaneStopped
+from asyncflow.llm import Completion
+from asyncflow.llm.statistics import LLMStatistics
+from asyncflow.policy.limits import Limits
 from asyncflow.testing import Asked, SimulatedProvider
 
 Rows = Callable[..., Path]
@@ -141,15 +146,37 @@ def test_credit_that_ends_on_the_way(here: Any, rows: Rows, read: Read, tmp_path
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_one_forbidden_row_does_not_stop_it(here: Any, rows: Rows) -> None:
-    """A 403 about one text, as providers that moderate give it, is one failed row."""
-    rows(*({"n": n} for n in range(20)))
-    with SimulatedProvider(latency=0, script=[403, None, 403]) as provider:
-        ran = here(
-            "map", "in.jsonl", "-o", "out.jsonl", "--prompt", "{n}", "--model", "m",
-            "--base-url", provider.base_url, "--concurrency", 1,
-        )  # fmt: skip
-    assert ran.returncode == 1 and "18 ok, 2 failed" in ran.stdout
+def test_a_provider_that_is_given_up_stops_it(
+    here: Any, rows: Rows, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the client stops its lane, no row is burnt on it: what is answered stays in the .part; code 1."""
+    rows(*({"n": n} for n in range(500)))
+    error = HTTPConnectionError("nobody is there")
+
+    class Dying:
+        model, base_url = "m", "nowhere"
+        calls = 0
+
+        async def complete(self, prompt: str, **options: Any) -> Completion:
+            self.calls += 1
+            if self.calls <= 3:
+                return Completion("ok")
+            Limits.of_loop()._tell(LaneStopped("m", 0.0, error))
+            raise error
+
+        def statistics(self) -> LLMStatistics:
+            return LLMStatistics()
+
+    client = Dying()
+
+    async def client_of(job: Any, stack: Any) -> Any:
+        return client
+
+    monkeypatch.setattr("asyncflow.cli.map.run.client_of", client_of)
+    ran = here("map", "in.jsonl", "-o", "out.jsonl", "--prompt", "{n}", "--simulate", "--concurrency", 1)
+    assert ran.returncode == 1 and "does not answer any more (nobody is there)" in ran.stderr
+    assert client.calls == 4 and not (tmp_path / "out.jsonl").exists()
+    assert [row["answer"] for row in read(tmp_path / "out.jsonl.part")][:3] == ["ok"] * 3
 
 
 def test_a_full_disk(here: Any, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,15 +23,17 @@ class Stop:
 
     Attributes:
         reason: Why, in a word, or None while it goes on.
+        error: What made it stop, if something did.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.error: BaseException | None = None
         self._scopes: set[anyio.CancelScope] = set()
 
-    def __call__(self, reason: str) -> None:
+    def __call__(self, reason: str, error: BaseException | None = None) -> None:
         if self.reason is None:
-            self.reason = reason
+            self.reason, self.error = reason, error
             for scope in self._scopes:
                 scope.cancel()
 

@@ -1,4 +1,4 @@
-"""The client of a job: which of its settings there are, whom it asks, and how attempts are counted."""
+"""The client of a job: whom it asks, and how attempts are counted."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import os
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any
 
 from asyncflow.cli.map.job import Job, UsageError
-from asyncflow.errors import NotSupportedError
 from asyncflow.http.client import RETRY
 from asyncflow.llm import LLMClient, Price
 from asyncflow.llm.anthropic import Anthropic
@@ -25,19 +22,6 @@ PROVIDERS: dict[str, type[OpenAI] | type[Anthropic]] = {"openai": OpenAI, "anthr
 
 #: The most rows at work at once where the client finds the limit itself.
 HIGHEST = 1000
-
-
-@lru_cache
-def supports(name: str, value: Any) -> bool:
-    """Whether `LLMClient` takes this argument in this version, so that an option for it has an effect."""
-    price = Price(1.0, 1.0) if name == "max_cost" else None
-    try:
-        LLMClient("probe", base_url="http://127.0.0.1", api_key="", price=price, **{name: value})
-    except NotSupportedError:
-        return False
-    except Exception:
-        return True  # it is looked at, if not liked
-    return True
 
 
 @dataclass(slots=True)
@@ -94,8 +78,6 @@ def check_client(job: Job) -> None:
         raise UsageError(f"--provider {job.provider}: it is one of {', '.join(PROVIDERS)}")
     if job.simulate and job.base_url is not None:
         raise UsageError("--simulate asks nobody, --base-url says whom to ask: give one of them")
-    if job.concurrency == "auto" and not supports("concurrency", "auto"):
-        raise UsageError("--concurrency auto: not built yet in this version; give a number")
     if job.simulate:
         return
     if job.model is None:
@@ -120,12 +102,6 @@ async def client_of(job: Job, stack: AsyncExitStack) -> LLMClient:
         simulated = await stack.enter_async_context(SimulatedProvider(latency=LATENCY))
         base_url = simulated.anthropic_base_url if job.provider == "anthropic" else simulated.base_url
         api_key = ""
-    settings: dict[str, Any] = {
-        "requests_per_minute": job.requests_per_minute,
-        "tokens_per_minute": job.tokens_per_minute,
-        "max_cost": job.max_cost,
-        "concurrency": "auto" if job.concurrency == "auto" else None,
-    }
     try:
         client = LLMClient(
             job.model or "simulated",
@@ -135,7 +111,10 @@ async def client_of(job: Job, stack: AsyncExitStack) -> LLMClient:
             timeout=job.timeout,
             retry=counting(replace(RETRY, attempts=job.retries + 1)),
             price=price_of(job),
-            **{name: value for name, value in settings.items() if value is not None},
+            concurrency="auto" if job.concurrency == "auto" else None,
+            requests_per_minute=job.requests_per_minute,
+            tokens_per_minute=job.tokens_per_minute,
+            max_cost=job.max_cost,
         )
     except (ValueError, TypeError) as exc:
         raise UsageError(str(exc)) from exc

@@ -6,25 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
-
-#: Options that are there only where `LLMClient` takes the argument of the same name.
-_IF_SUPPORTED = {"requests_per_minute": 1.0, "tokens_per_minute": 1.0, "max_cost": 1.0}
-
-
-class MapCommand(TyperCommand):
-    """Leaves out the options that would do nothing, because the client of this version cannot do it."""
-
-    def get_params(self, ctx: Any) -> list[Any]:  # click's types; typer brings a click of its own, or not
-        from asyncflow.cli.map.client import supports
-
-        kept = []
-        for one in super().get_params(ctx):
-            if one.name == "concurrency" and supports("concurrency", "auto"):
-                one.help = "Calls at once: a number, or auto for a limit that finds itself."  # type: ignore[attr-defined]
-            if one.name not in _IF_SUPPORTED or supports(one.name, _IF_SUPPORTED[one.name]):
-                kept.append(one)
-        return kept
 
 
 def map_rows(
@@ -50,7 +31,9 @@ def map_rows(
     base_url: Annotated[
         str | None, typer.Option(help="Another server, such as http://127.0.0.1:8000/v1.")
     ] = None,
-    concurrency: Annotated[str, typer.Option(help="Calls at once.")] = "64",
+    concurrency: Annotated[
+        str, typer.Option(help="Calls at once: a number, or auto for a limit that finds itself.")
+    ] = "64",
     requests_per_minute: Annotated[float | None, typer.Option(min=1, help="The provider's quota.")] = None,
     tokens_per_minute: Annotated[float | None, typer.Option(min=1, help="The provider's quota.")] = None,
     max_cost: Annotated[

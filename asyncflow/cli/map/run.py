@@ -28,12 +28,10 @@ from asyncflow.cli.map.shown import Shown
 from asyncflow.cli.map.summary import Counts, counted, figures_of, lines_of
 from asyncflow.cli.map.template import Template
 from asyncflow.errors import AccessDeniedError
+from asyncflow.events import Event, LaneStopped
 from asyncflow.llm import LLMClient
 from asyncflow.observe import Progress
-from asyncflow.outcome import Failed, Outcome
-
-#: Rows that may be forbidden (403) one after the other, without a single answer, before it is all of them.
-_FORBIDDEN = 10
+from asyncflow.policy.limits import Limits
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -108,12 +106,12 @@ async def _map(plan: _Plan, errors: Console) -> int:
     if trouble is not None:
         _say(errors, f"asyncflow map: {trouble}", "red")
     if why is not None:
-        _say(errors, _farewell(why, output, counts), "yellow")
+        _say(errors, _farewell(why, stop.error, output, counts), "yellow")
     if why in _SIGNALS:
         return _SIGNALS[why]
     if why == "denied":
         return 3
-    return 1 if trouble is not None or counts.failed or counts.skipped else 0
+    return 1 if why is not None or counts.failed or counts.skipped else 0
 
 
 def _close(output: Output, whole: bool, counts: Counts) -> Exception | None:
@@ -136,7 +134,7 @@ async def _ask_all(
     """Ask and write, row after row; returns what went wrong with the files on the way, if anything."""
     job, price = plan.job, price_of(plan.job)
     rows = stop.until(again(plan.rows, plan.found))
-    with Progress() as progress, _signals(stop):
+    with Progress() as progress, _signals(stop), _stopped_lane(stop):
         outcomes = stream(
             _named(asking),
             rows,
@@ -152,8 +150,6 @@ async def _ask_all(
                     counts.add(outcome)
                     result = result_of(outcome, price, parsed=plan.schema is not None)
                     output.write(outcome.index, outcome.item.values, result)
-                    if _denied(outcome, counts):
-                        stop("denied")
         except (RowsError, OSError) as exc:
             return exc
     return None
@@ -166,15 +162,19 @@ def _named(asking: Asking) -> Any:
     return rows
 
 
-def _denied(outcome: Outcome[Any], counts: Counts) -> bool:
-    """Whether no other row will fare better: the key, or the account's credit, is refused.
+@contextmanager
+def _stopped_lane(stop: Stop) -> Iterator[None]:
+    """Where the client gives its provider up, for all calls at once, there is no point in going on."""
 
-    A 403 can be about one text (providers that moderate), so one alone says nothing.
-    """
-    error = outcome.error if isinstance(outcome, Failed) else None
-    if not isinstance(error, AccessDeniedError):
-        return False
-    return error.status != 403 or (not counts.ok and counts.failed >= _FORBIDDEN)
+    def told(event: Event) -> None:
+        if isinstance(event, LaneStopped):
+            stop("denied" if isinstance(event.error, AccessDeniedError) else "unreachable", event.error)
+
+    end = Limits.of_loop().listen(told)
+    try:
+        yield
+    finally:
+        end()
 
 
 @contextmanager
@@ -225,7 +225,7 @@ async def _estimate(plan: _Plan, errors: Console) -> int:
             )
     if figures["seconds"] is not None:
         return 0
-    return 3 if any(_denied(one, Counts(failed=_FORBIDDEN)) for one in failed) else 1
+    return 3 if any(isinstance(one.error, AccessDeniedError) for one in failed) else 1
 
 
 def _announce(errors: Console, job: Job, client: LLMClient, rows: int) -> None:
@@ -251,9 +251,10 @@ def _report(figures: dict[str, Any], job: Job) -> None:
         _say(console, line)
 
 
-def _farewell(why: str, output: Output, counts: Counts) -> str:
+def _farewell(why: str, error: BaseException | None, output: Output, counts: Counts) -> str:
     said = {
-        "denied": "stopped: the provider refuses the key, or the account; no other row would fare better",
+        "denied": f"stopped: the provider refuses the key, or the account ({error})",
+        "unreachable": f"stopped: the provider does not answer any more ({error})",
         "error": "not finished",
     }.get(why, f"stopped by {why}")
     if not counts.ok:
