@@ -8,6 +8,7 @@ import os
 from array import array
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ class Output:
         self.path = job.output
         self.part = part_of(job.output)
         self._names = {name: job.prefix + name for name in NAMES}
-        self._sink(io.BytesIO()).close()  # types that cannot be written are told now
+        self._try()
         try:
             self._file: BinaryIO = open(self.part, "wb" if job.overwrite else "xb")  # noqa: SIM115
         except OSError as exc:
@@ -91,6 +92,16 @@ class Output:
         with suppress(OSError):
             self._file.close()
         self.part.unlink(missing_ok=True)
+
+    def _try(self) -> None:
+        """Write the first row into memory, so that a type that cannot be written is told now."""
+        sink = self._sink(io.BytesIO())
+        try:
+            for row in islice(again(self._rows, self._found), 1):
+                sink.write(row.values, dict.fromkeys(NAMES))
+            sink.close()
+        except (ValueError, TypeError, NotImplementedError) as exc:
+            raise UsageError(f"-o {self.path}: rows of this input cannot be written so: {exc}") from exc
 
     def _fill(self, file: BinaryIO, answers: BinaryIO) -> None:
         sink = self._sink(file)

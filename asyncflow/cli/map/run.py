@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from asyncflow.api import stream
 from asyncflow.cli.map import estimate
-from asyncflow.cli.map.asking import STOPPED, Asking, Stop
+from asyncflow.cli.map.asking import Asking
 from asyncflow.cli.map.client import check_client, client_of, concurrency_of, price_of
 from asyncflow.cli.map.job import Job, UsageError
 from asyncflow.cli.map.output import Output, check_names, check_output
@@ -25,15 +24,12 @@ from asyncflow.cli.map.rows import Rows, RowsError, rows_of
 from asyncflow.cli.map.scan import Scan, again, scan
 from asyncflow.cli.map.schema_file import schema_in
 from asyncflow.cli.map.shown import Shown
+from asyncflow.cli.map.stop import SIGNALS, STOPPED, Stop, signals, stopped_lane
 from asyncflow.cli.map.summary import Counts, counted, figures_of, lines_of
 from asyncflow.cli.map.template import Template
 from asyncflow.errors import AccessDeniedError
-from asyncflow.events import Event, LaneStopped
 from asyncflow.llm import LLMClient
 from asyncflow.observe import Progress
-from asyncflow.policy.limits import Limits
-
-_SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +90,8 @@ async def _map(plan: _Plan, errors: Console) -> int:
             began = time.perf_counter()
             trouble = await _ask_all(plan, asking, stop, counts, output)
             seconds = time.perf_counter() - began
+            if counts.ended == found.rows and stop.reason in SIGNALS:
+                stop.reason = None  # it came too late: there is nothing left to stop
             whole = trouble is None and stop.reason is None
         finally:
             trouble = _close(output, whole, counts) or trouble
@@ -107,8 +105,8 @@ async def _map(plan: _Plan, errors: Console) -> int:
         _say(errors, f"asyncflow map: {trouble}", "red")
     if why is not None:
         _say(errors, _farewell(why, stop.error, output, counts), "yellow")
-    if why in _SIGNALS:
-        return _SIGNALS[why]
+    if why in SIGNALS:
+        return SIGNALS[why]
     if why == "denied":
         return 3
     return 1 if why is not None or counts.failed or counts.skipped else 0
@@ -123,7 +121,7 @@ def _close(output: Output, whole: bool, counts: Counts) -> Exception | None:
             output.keep()
         else:
             output.discard()
-    except (UsageError, OSError) as exc:
+    except (UsageError, OSError, ValueError, TypeError) as exc:  # the latter two are pyarrow's
         return exc
     return None
 
@@ -134,7 +132,7 @@ async def _ask_all(
     """Ask and write, row after row; returns what went wrong with the files on the way, if anything."""
     job, price = plan.job, price_of(plan.job)
     rows = stop.until(again(plan.rows, plan.found))
-    with Progress() as progress, _signals(stop), _stopped_lane(stop):
+    with Progress() as progress, signals(stop), stopped_lane(stop):
         outcomes = stream(
             _named(asking),
             rows,
@@ -160,46 +158,6 @@ def _named(asking: Asking) -> Any:
         return await asking.ask(row)
 
     return rows
-
-
-@contextmanager
-def _stopped_lane(stop: Stop) -> Iterator[None]:
-    """Where the client gives its provider up, for all calls at once, there is no point in going on."""
-
-    def told(event: Event) -> None:
-        if isinstance(event, LaneStopped):
-            stop("denied" if isinstance(event.error, AccessDeniedError) else "unreachable", event.error)
-
-    end = Limits.of_loop().listen(told)
-    try:
-        yield
-    finally:
-        end()
-
-
-@contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop it without a loss; a second Ctrl-C is Python's own."""
-    loop = asyncio.get_running_loop()
-
-    def ask_to_stop(name: str) -> None:
-        stop(name)
-        restore()
-
-    def restore() -> None:
-        for name in _SIGNALS:
-            loop.remove_signal_handler(getattr(signal, name))
-
-    try:
-        for name in _SIGNALS:
-            loop.add_signal_handler(getattr(signal, name), ask_to_stop, name)
-    except (NotImplementedError, RuntimeError, ValueError):  # Windows; a thread that is not the main one
-        yield
-        return
-    try:
-        yield
-    finally:
-        restore()
 
 
 async def _estimate(plan: _Plan, errors: Console) -> int:
