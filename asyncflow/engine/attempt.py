@@ -9,14 +9,21 @@ from types import CoroutineType
 from typing import Any, NoReturn
 
 from asyncflow.engine.context import Run
-from asyncflow.engine.failure import add_note, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.failure import (
+    add_note,
+    explain,
+    failed_outcome,
+    own_error,
+    release_frames,
+    skipped_outcome,
+)
 from asyncflow.engine.journal import Place
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import sleep
-from asyncflow.errors import CoroutineReturnedError
+from asyncflow.errors import BudgetSpentError, CoroutineReturnedError
 from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
-from asyncflow.outcome import Failed, Ok
+from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 from asyncflow.threads import Job, ThreadPool
 from asyncflow.waiting import current
 
@@ -116,9 +123,9 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     counts.started += 1
     try:
         if place is None:
-            outcome = await _outcome_of(step, item, run)
+            outcome = await _outcome_of(step, item, run, keep)
         else:
-            outcome = await _remembered(place, step, item, run)
+            outcome = await _remembered(place, step, item, run, keep)
     except BaseException:
         counts.cancelled += 1
         raise
@@ -127,6 +134,9 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     if isinstance(outcome, Ok):
         counts.succeeded += 1
         return outcome.value
+    if isinstance(outcome, Skipped):
+        counts.skipped += 1
+        return outcome
     counts.failed += 1
     if keep:
         release_frames(outcome.error)
@@ -135,7 +145,7 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     raise outcome.error
 
 
-async def _remembered(place: Place, step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool) -> Outcome[Any]:
     """The outcome of one item that an earlier process committed, or one that is committed now."""
     key = place.key_of_single(item)
     kept = await place.recall(key) if place.has_records else None
@@ -143,7 +153,13 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run) -> Ok[Any] 
         run.counts.recalled += 1
         return replace(kept, item=item)
     place.begin(key)
-    outcome = await _outcome_of(step, item, run)
+    try:
+        outcome = await _outcome_of(step, item, run, keep)
+    except BaseException:
+        place.leave()
+        raise
+    if isinstance(outcome, Skipped):
+        return outcome
     waker = run.host.waker()
     refusals: list[BaseException | None] = []
 
@@ -162,7 +178,7 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run) -> Ok[Any] 
     return outcome
 
 
-async def _outcome_of(step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
+async def _outcome_of(step: Step, item: Any, run: Run, keep: bool) -> Outcome[Any]:
     """Attempt after attempt, until one item has its outcome. Raises only what is not the item's own."""
     slots: set[Slot] = set()
     deadlines = Deadlines(run.host, slots) if step.timed else None
@@ -186,6 +202,8 @@ async def _outcome_of(step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
             if wait > 0:
                 await sleep(run.host, wait)
             slot.attempt += 1
+    except BudgetSpentError as exc:
+        return skipped_outcome(exc, slot) if keep else failed_outcome(exc, slot)
     except Exception as exc:
         return failed_outcome(exc, slot)
     finally:
@@ -196,7 +214,7 @@ async def _outcome_of(step: Step, item: Any, run: Run) -> Ok[Any] | Failed:
 
 def wait_after(slot: Slot, error: Exception) -> float | None:
     """Seconds until the next attempt, or None where this was the last."""
-    if slot.expired == "total":
+    if slot.expired == "total" or isinstance(error, BudgetSpentError):
         return None
     wait = slot.step.retry.wait_after(slot.attempt, error)
     if wait is not None and slot.run.host.now() + wait >= slot.total_deadline:

@@ -40,8 +40,14 @@ async def opened(
     if broadcast is not None:
         tell = broadcast.tell if tell is None else _both(tell, broadcast.tell)
     run = Run(host, cap=cap, tell=tell, path=outer.path if outer is not None else ())
+    deaf: Callable[[], None] | None = None
     if tell is not None:
         tell(RunStarted(name, host.now()))
+        if broadcast is not None:
+            # What happens in the lanes that calls of this loop share is told too. Loaded only to be heard.
+            from asyncflow.policy.limits import Limits
+
+            deaf = Limits.of_loop().listen(broadcast.tell)
     error: BaseException | None = None
     try:
         async with inner(outer if waits else None):
@@ -56,6 +62,8 @@ async def opened(
         error = exc
         raise
     finally:
+        if deaf is not None:
+            deaf()
         if tell is not None:
             tell(RunFinished(name, host.now(), run.counts.statistics(), error))
         if broadcast is not None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from asyncflow.engine.slot import Slot
 from asyncflow.engine.tasks import Expired
-from asyncflow.errors import ItemCancelledError
-from asyncflow.outcome import Failed
+from asyncflow.errors import BudgetSpentError, ItemCancelledError
+from asyncflow.outcome import Failed, Skipped
 
 
 def own_error(slot: Slot, exc: BaseException) -> Exception | None:
@@ -44,6 +44,11 @@ def failed_outcome(error: BaseException, slot: Slot) -> Failed:
         if not frame.f_globals.get("__name__", "").startswith("asyncflow.")
     ]
     return Failed(error, slot.index, slot.name, slot.item, slot.attempt, "\n".join(lines[-20:]))
+
+
+def skipped_outcome(error: BudgetSpentError, slot: Slot) -> Skipped:
+    """A `Skipped` for the slot's item: it was not run, for a reason that is not its own."""
+    return Skipped(error.reason, slot.index, slot.name, slot.item, slot.attempt - 1)
 
 
 def release_frames(error: BaseException) -> None:

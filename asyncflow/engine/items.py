@@ -24,7 +24,15 @@ from typing import Any
 from asyncflow.clock import SYSTEM
 from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
-from asyncflow.engine.failure import add_note, describe, explain, failed_outcome, own_error, release_frames
+from asyncflow.engine.failure import (
+    add_note,
+    describe,
+    explain,
+    failed_outcome,
+    own_error,
+    release_frames,
+    skipped_outcome,
+)
 from asyncflow.engine.journal import GRACE, Place
 from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.parking import Parked, Parking
@@ -32,9 +40,9 @@ from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.tasks import Crew, LoneCrew, Waker
-from asyncflow.errors import TooManyFailuresError
+from asyncflow.errors import BudgetSpentError, TooManyFailuresError
 from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
-from asyncflow.outcome import Failed, Ok
+from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
 
@@ -164,6 +172,8 @@ class Pool:
             if self._uncommitted:
                 self._all_committed = host.waker()
                 await host.outlast(self._all_committed)
+            if self._ledger is not None:
+                self._ledger.leave()
             self._ended = True
             self._parking.close()
             if self._give_up is not None:
@@ -367,6 +377,9 @@ class Pool:
         error = own_error(slot, exc)
         if error is None:
             raise exc
+        if isinstance(error, BudgetSpentError) and self._on_error.keep:
+            self._show(skipped_outcome(error, slot))
+            return
         try:
             wait = wait_after(slot, error)
             if wait is not None:
@@ -421,12 +434,14 @@ class Pool:
         ledger.begin(slot.key)
         return False
 
-    def _show(self, outcome: Ok[Any] | Failed) -> None:
+    def _show(self, outcome: Outcome[Any]) -> None:
         """Hand an outcome on, and stop if it is a failure too many."""
         if self.place.tell is not None:
             self.place.tell(ItemFinished(self.place.path, self.place.host.now(), outcome))
         if isinstance(outcome, Ok):
             self.succeeded += 1
+        elif isinstance(outcome, Skipped):
+            self.skipped += 1
         else:
             self.failed += 1
             if not self._on_error.keep:

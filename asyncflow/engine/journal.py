@@ -58,6 +58,9 @@ class Place(Protocol):
             NotStorableError: If the value cannot be written or could not be read back.
         """
 
+    def leave(self) -> None:
+        """No attempt runs here any more: items that were begun and have no outcome were cancelled."""
+
     def acted(self, action: Any) -> None:
         """The node's `post` has returned this action.
 

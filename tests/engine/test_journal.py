@@ -74,6 +74,9 @@ class Ledger:
         else:
             self.host.from_thread(durable)
 
+    def leave(self) -> None:
+        self.memory.log.append("leave")
+
     def acted(self, action: Any) -> None:
         self.memory.log.append(f"acted {'/'.join(self.where[0])} {action}")
 
