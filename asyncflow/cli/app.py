@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from asyncflow.cli.map.command import map_rows
+from asyncflow.cli.simulate import simulate
+
 app = typer.Typer(
     name="asyncflow",
     help="Run the same step over many items: LLM and HTTP calls, NumPy batches.",
@@ -52,3 +55,7 @@ def demo(
             as_json=json,
         )
     )
+
+
+app.command("map")(map_rows)
+app.command("simulate")(simulate)

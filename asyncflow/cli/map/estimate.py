@@ -1,0 +1,83 @@
+"""`--estimate`: a few rows are asked, and what all of them would cost and take is said."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from asyncflow.api import amap
+from asyncflow.cli.map.asking import Asking
+from asyncflow.cli.map.client import concurrency_of, price_of
+from asyncflow.cli.map.job import Job
+from asyncflow.cli.map.result import Answered
+from asyncflow.cli.map.rows import Row
+from asyncflow.llm import Completion, Range
+from asyncflow.llm.estimate import estimate_of
+from asyncflow.outcome import Failed
+
+
+async def estimated(
+    job: Job, asking: Asking, sample: Sequence[Row], rows: int
+) -> tuple[dict[str, Any], list[Failed]]:
+    """The figures, and the rows of the sample that failed.
+
+    The sample is asked and paid for. Where all of it failed, the figures of the whole are None.
+    """
+
+    async def timed(row: Row) -> tuple[Completion, float] | None:
+        began = time.perf_counter()
+        answered = await asking.ask(row)
+        return (answered.completion, time.perf_counter() - began) if isinstance(answered, Answered) else None
+
+    outcomes: list[Any] = await amap(
+        timed, sample, concurrency=min(8, concurrency_of(job)), on_error="continue"
+    )
+    failed = [one for one in outcomes if isinstance(one, Failed)]
+    done = [one for one in outcomes if one is not None and not isinstance(one, Failed)]
+    price = price_of(job)
+    figures: dict[str, Any] = {"rows": rows, "sampled": len(sample), "failed": len(failed)}
+    if not done:
+        figures |= dict.fromkeys(("input_tokens", "output_tokens", "cost", "seconds", "spent"))
+        return figures, failed
+    estimate = estimate_of(done, rows, len(failed), price)
+    seconds = estimate.seconds(concurrency_of(job))
+    # However fast the provider is, a quota that is known cannot be outrun.
+    for needed, quota in (
+        (float(rows), job.requests_per_minute),
+        (estimate.input_tokens.expected + estimate.output_tokens.expected, job.tokens_per_minute),
+    ):
+        floor = 60 * needed / quota if quota else 0.0
+        seconds = Range(max(seconds.expected, floor), max(seconds.low, floor), max(seconds.high, floor))
+    figures["input_tokens"] = _range(estimate.input_tokens)
+    figures["output_tokens"] = _range(estimate.output_tokens)
+    figures["cost"] = None if estimate.cost is None else _range(estimate.cost)
+    figures["seconds"] = _range(seconds)
+    figures["spent"] = None if price is None else price.of(estimate.spent)
+    return figures, failed
+
+
+def lines_of(figures: dict[str, Any], concurrency: int | str) -> list[str]:
+    """The estimate for people, a line each."""
+    lines = [f"{figures['sampled']} of {figures['rows']:,} rows were asked; all of them would need about"]
+    for name, label in (("input_tokens", "tokens read"), ("output_tokens", "tokens written")):
+        lines.append(f"  {label:15}{_between(figures[name], ',.0f')}")
+    if figures["cost"] is not None:
+        lines.append(
+            f"  {'cost':15}{_between(figures['cost'], ',.4g')}  (the sample: {figures['spent']:.4g})"
+        )
+    lines.append(f"  {'seconds':15}{_between(figures['seconds'], ',.1f')}  at --concurrency {concurrency}")
+    if figures["failed"]:
+        lines.append(f"{figures['failed']} of the sample failed and are not in these figures")
+    return [*lines, "The range holds nine times in ten, if the other rows are like these."]
+
+
+def _range(value: Range) -> dict[str, float | None]:
+    high = value.high if math.isfinite(value.high) else None
+    return {"expected": value.expected, "low": value.low, "high": high}
+
+
+def _between(value: dict[str, float | None], form: str) -> str:
+    high = "unknown" if value["high"] is None else format(value["high"], form)
+    return f"{format(value['expected'], form):>12}  ({format(value['low'], form)} to {high})"

@@ -1,0 +1,54 @@
+"""What one `asyncflow map` was asked to do: a frozen record, and the error that says it cannot be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; told before any call is made. Exit code 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The options of `asyncflow map`, as given.
+
+    Attributes:
+        input, output: Files; their suffixes say what they hold. No output only with `estimate`.
+        prompt: The template, `{column}` for a column of the row.
+        retries: Attempts after the first.
+        concurrency: Calls at once, or `"auto"`.
+        sample: Rows that `estimate` asks.
+        prefix: Put before the names of our columns.
+    """
+
+    input: Path
+    output: Path | None
+    prompt: str
+    model: str | None = None
+    system: str | None = None
+    schema: Path | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    provider: str = "openai"
+    base_url: str | None = None
+    concurrency: int | Literal["auto"] = 64
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_cost: float | None = None
+    price_input: float | None = None
+    price_output: float | None = None
+    price_cached_input: float | None = None
+    retries: int = 3
+    timeout: float | None = None
+    limit: int | None = None
+    estimate: bool = False
+    sample: int = 5
+    simulate: bool = False
+    json: bool = False
+    overwrite: bool = False
+    prefix: str = ""
+    encoding: str = "utf-8"
+    delimiter: str | None = None
