@@ -244,14 +244,14 @@ def measure(candidates: dict[str, Call], repeats: int, quiet: bool) -> dict[str,
     """Median milliseconds of each, in turns, after six calls (PyTorch settles then).
 
     With `quiet`, rounds in which other processes used more than a tenth of a processor are thrown away and
-    repeated, for up to 25 seconds; if none was quiet, all count.
+    repeated, for up to 8 seconds; if none was quiet, all count.
     """
     for call in candidates.values():
         for _ in range(6):
             call()
     kept: list[dict[str, float]] = []
     rest: list[dict[str, float]] = []
-    end = time.perf_counter() + 25
+    end = time.perf_counter() + 8
     while len(kept) < repeats and time.perf_counter() < end:
         times = {}
         machine, own, began = *busy(), time.perf_counter()
