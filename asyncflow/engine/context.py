@@ -146,11 +146,12 @@ class Counts:
         self.pools.discard(pool)
         self.started += pool.started
         self.succeeded += pool.succeeded
-        self.failed += pool.failed
-        self.skipped += pool.skipped
-        self.cancelled += pool.cancelled
-        self.recalled += pool.recalled
-        self.retries += pool.retries
+        if pool.started != pool.succeeded or pool.recalled or pool.retries:
+            self.failed += pool.failed
+            self.skipped += pool.skipped
+            self.cancelled += pool.cancelled
+            self.recalled += pool.recalled
+            self.retries += pool.retries
 
     @property
     def _singles(self) -> int:

@@ -12,7 +12,7 @@ import itertools
 import types
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
@@ -159,7 +159,7 @@ class BlockingHost:
             for due in heapq.heappop(self._timers)[2]:
                 due()
 
-    def crew(self, on_cancel: Callable[[], None]) -> BlockingCrew:
+    def crew(self, on_cancel: Callable[[], Collection[object]]) -> BlockingCrew:
         return BlockingCrew(self, on_cancel)
 
     def detach(self, function: Start, context: Context) -> BlockingDetached:
@@ -225,7 +225,7 @@ class BlockingWaker:
 class BlockingCrew:
     __slots__ = ("_bug", "_cancelled", "_children", "_host", "_idle", "_on_cancel")
 
-    def __init__(self, host: BlockingHost, on_cancel: Callable[[], None] | None = None) -> None:
+    def __init__(self, host: BlockingHost, on_cancel: Callable[[], Collection[object]] | None = None) -> None:
         self._host = host
         self._on_cancel = on_cancel
         self._children: set[_Child] = set()
@@ -244,12 +244,13 @@ class BlockingCrew:
         if self._cancelled:
             child.cancel()
 
-    def cancel(self) -> None:
+    def cancel(self, spare: Collection[object] = ()) -> None:
         if self._cancelled:
             return
         self._cancelled = True
         for child in tuple(self._children):
-            child.cancel()
+            if child not in spare:
+                child.cancel()
 
     def ended(self, child: _Child, exc: BaseException | None) -> None:
         self._children.discard(child)
@@ -273,9 +274,7 @@ class BlockingCrew:
             try:
                 await self._idle.wait()
             except CancelledError as signal:
-                if self._on_cancel is not None:
-                    self._on_cancel()
-                self.cancel()
+                self.cancel(self._on_cancel() if self._on_cancel is not None else ())
                 cancelled = signal
         if self._bug is not None:
             raise self._bug

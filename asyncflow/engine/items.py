@@ -61,6 +61,45 @@ class Pool:
         window: How many items may be started and not yet received (see `received`); None: any number.
     """
 
+    __slots__ = (
+        "_all_committed",
+        "_base",
+        "_began",
+        "_crew",
+        "_deadlines",
+        "_deliver",
+        "_detour",
+        "_ended",
+        "_exhausted",
+        "_give_up",
+        "_guarded",
+        "_idle",
+        "_ledger",
+        "_most",
+        "_most_uncommitted",
+        "_on_error",
+        "_parking",
+        "_pulling",
+        "_results",
+        "_slots",
+        "_threads",
+        "_uncommitted",
+        "_until",
+        "_workers",
+        "concurrency",
+        "error",
+        "failed",
+        "place",
+        "recalled",
+        "retries",
+        "skipped",
+        "source",
+        "started",
+        "step",
+        "succeeded",
+        "waiting",
+    )
+
     def __init__(
         self,
         step: Step,
@@ -99,7 +138,7 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
-        self._ledger = run.place(step.key, step.call) if step.exec else None
+        self._ledger = run.place(step.key, step.call) if run.journal is not None and step.exec else None
         self._uncommitted = 0
         self._most_uncommitted = max(64, concurrency)
         self._give_up: Callable[[], None] | None = None
@@ -195,7 +234,7 @@ class Pool:
         """End everything now; `error` is what the call raises, unless something else came first."""
         if self.error is None:
             self.error = error
-        self._halt()
+        spare = self._halt()
         if self._crew is None:
             return
         if self._ledger is not None and isinstance(error, Exception):
@@ -203,13 +242,20 @@ class Pool:
             self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
             self._over()
         else:
-            self._crew.cancel()
+            self._crew.cancel(spare)
 
-    def _halt(self) -> None:
-        """Begin nothing more: neither new items nor parked ones."""
+    def _halt(self) -> set[object]:
+        """Begin nothing more: neither new items nor parked ones.
+
+        Returns:
+            The workers whose calls a timeout has already cancelled: their cleanup may still await.
+        """
         self._exhausted = True
         self._parking.halt()
         self._review()
+        ending = {slot.interrupt.ending() for slot in self._slots if slot.interrupt is not None}
+        ending.discard(None)
+        return ending
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
@@ -292,7 +338,8 @@ class Pool:
             if place.host.cancelled(exc):
                 raise
         finally:
-            self._slots.discard(slot)
+            if self._deadlines is not None:
+                self._slots.discard(slot)
             self._workers -= 1
             if changed:
                 self._hire(1, self._base)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,7 @@ class AsyncioHost:
     def from_thread(self, callback: Callable[[], None]) -> None:
         self.loop.call_soon_threadsafe(callback)
 
-    def crew(self, on_cancel: Callable[[], None]) -> AsyncioCrew:
+    def crew(self, on_cancel: Callable[[], Collection[object]]) -> AsyncioCrew:
         return AsyncioCrew(self.loop, on_cancel)
 
     def detach(self, function: Start, context: Context) -> AsyncioDetached:
@@ -77,39 +78,47 @@ class AsyncioWaker:
 
 
 class AsyncioCrew:
-    __slots__ = ("_cancelled", "_done", "_loop", "_on_cancel", "_tasks")
+    __slots__ = ("_at_work", "_cancelled", "_done", "_loop", "_on_cancel", "_tasks")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_cancel: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_cancel: Callable[[], Collection[object]]) -> None:
         self._loop = loop
         self._on_cancel = on_cancel
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._at_work = 0
         self._done: asyncio.Future[None] | None = None
         self._cancelled = False
 
     def start(self, function: Start, *args: Any, context: Context) -> None:
-        task = self._loop.create_task(function(*args), context=context)
-        self._tasks.add(task)
+        if self._loop.get_task_factory() is None:  # then this is all that create_task does, for less
+            task: asyncio.Task[None] = asyncio.Task(function(*args), loop=self._loop, context=context)
+        else:
+            task = self._loop.create_task(function(*args), context=context)
+        self._tasks.append(task)
+        self._at_work += 1
+        if len(self._tasks) > 2 * self._at_work + 100:
+            self._tasks = [task for task in self._tasks if not task.done()]
         if self._cancelled:
             self._cancel(task)
 
     def leave(self) -> None:
-        # Cheaper than a done callback for each child, which is one more trip through the loop.
-        self._ended(asyncio.current_task(self._loop))
+        # Children count themselves out: a done callback for each would be one more trip through the loop.
+        self._at_work -= 1
+        if not self._at_work and self._done is not None and not self._done.done():
+            self._done.set_result(None)
 
-    def cancel(self) -> None:
+    def cancel(self, spare: Collection[object] = ()) -> None:
         if not self._cancelled:  # once: the children's own cleanup may still await
             self._cancelled = True
-            for task in tuple(self._tasks):
-                self._cancel(task)
+            for task in self._tasks:
+                if task not in spare:
+                    self._cancel(task)
 
     def _cancel(self, task: asyncio.Task[None]) -> None:
-        task.add_done_callback(self._ended)  # one that has not begun will never leave by itself
+        if task.done():
+            return
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            task.add_done_callback(lambda _: self.leave())  # it never begins, so it will not say so itself
         task.cancel()
-
-    def _ended(self, task: asyncio.Task[None] | None) -> None:
-        self._tasks.discard(task)
-        if not self._tasks and self._done is not None and not self._done.done():
-            self._done.set_result(None)
 
     async def __aenter__(self) -> AsyncioCrew:
         return self
@@ -120,13 +129,12 @@ class AsyncioCrew:
         cancelled: CancelledError | None = None
         if exc is not None:
             self.cancel()
-        while self._tasks:
+        while self._at_work:
             self._done = self._loop.create_future()
             try:
                 await self._done
             except CancelledError as signal:
-                self._on_cancel()
-                self.cancel()
+                self.cancel(self._on_cancel())
                 cancelled = signal
         if cancelled is not None:
             raise cancelled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import Context
 from types import TracebackType
 from typing import Any
@@ -30,7 +30,7 @@ class TrioHost:
         except trio.RunFinishedError as exc:
             raise RuntimeError("the trio run has ended") from exc
 
-    def crew(self, on_cancel: Callable[[], None]) -> TrioCrew:
+    def crew(self, on_cancel: Callable[[], Collection[object]]) -> TrioCrew:
         return TrioCrew()  # who ignores a cancellation here meets it again at the next await
 
     def detach(self, function: Start, context: Context) -> TrioDetached:
@@ -83,6 +83,9 @@ class TrioInterrupt:
             return await call(item)
         raise Expired
 
+    def ending(self) -> object | None:
+        return None
+
 
 class TrioCrew:
     __slots__ = ("_manager", "_nursery")
@@ -93,7 +96,7 @@ class TrioCrew:
     def start(self, function: Start, *args: Any, context: Context) -> None:
         context.run(self._nursery.start_soon, function, *args)
 
-    def cancel(self) -> None:
+    def cancel(self, spare: Collection[object] = ()) -> None:
         self._nursery.cancel_scope.cancel()
 
     async def __aenter__(self) -> TrioCrew:
@@ -104,7 +107,22 @@ class TrioCrew:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self._manager.__aexit__(kind, exc, tb)
+        try:
+            await self._manager.__aexit__(kind, exc, tb)
+        except BaseExceptionGroup as group:  # of trio's own making: children keep what items raise
+            if (only := _only(group)) is None:
+                raise
+            raise only from None
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The one exception in a group of groups of one, such as a Ctrl-C that met the block."""
+    exc: BaseException = group
+    while isinstance(exc, BaseExceptionGroup):
+        if len(exc.exceptions) != 1:
+            return None
+        exc = exc.exceptions[0]
+    return exc
 
 
 class TrioDetached:

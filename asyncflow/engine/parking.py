@@ -41,6 +41,8 @@ class Parking:
         halted: Nothing is kept any more.
     """
 
+    __slots__ = ("_came_due", "_cancel", "_host", "_look_at", "_waiting", "due", "halted")
+
     def __init__(self, host: Host, came_due: Callable[[int], None]) -> None:
         self.due: deque[Parked] = deque()
         self.halted = False

@@ -30,6 +30,8 @@ class Source:
             may wait: then `pull` is the way.
     """
 
+    __slots__ = ("_async", "_host", "_iterator", "_threads", "length", "next")
+
     def __init__(self, items: Any, *, host: Host, blocking: bool) -> None:
         self.length = _length(items)
         self.next: Callable[[], Any] | None = None

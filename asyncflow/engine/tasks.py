@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -38,19 +38,23 @@ class Interrupt(Protocol):
     """Runs one call at a time in the task that made it, and can end it with `Expired`."""
 
     def fire(self) -> None: ...
+    def ending(self) -> object | None:
+        """The task, while the call that was ended is still at its cleanup."""
+
     async def run(self, call: Callable[[Any], Awaitable[Any]], item: Any) -> Any: ...
 
 
 class Crew(Protocol):
     """Children that never outlive the block: leaving it waits for all of them.
 
-    A cancellation, of the block or by `cancel`, reaches every child once, one that is started later too;
-    that of the block is raised again when all have ended. The last thing a child does is to call `leave`.
+    A cancellation, of the block or by `cancel`, reaches every child once, one that is started later too,
+    except those to spare, which are being cancelled already for a reason of their own. That of the block is
+    raised again when all have ended. The last thing a child does is to call `leave`.
     """
 
     def leave(self) -> None: ...
     def start(self, function: Start, *args: Any, context: Context) -> None: ...
-    def cancel(self) -> None: ...
+    def cancel(self, spare: Collection[object] = ()) -> None: ...
     async def __aenter__(self) -> Crew: ...
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -77,8 +81,9 @@ class Host(Protocol):
     clock: Clock
     now: Callable[[], float]
 
-    def crew(self, on_cancel: Callable[[], None]) -> Crew:
-        """A crew; `on_cancel` is told when its block is cancelled, since a child may ignore that."""
+    def crew(self, on_cancel: Callable[[], Collection[object]]) -> Crew:
+        """A crew; `on_cancel` is told when its block is cancelled, since a child may ignore that, and says
+        whom to spare."""
 
     def detach(self, function: Start, context: Context) -> Detached: ...
     def waker(self) -> Waker: ...
@@ -128,12 +133,17 @@ class CancelOnceInterrupt:
             value = await call(item)
         except BaseException as exc:
             # Two may have cancelled: the interrupt and somebody outside. The outside wins.
-            if self._fired and self._task.uncancel() <= before and isinstance(exc, CancelledError):
+            fired, self._fired = self._fired, False
+            if fired and self._task.uncancel() <= before and isinstance(exc, CancelledError):
                 raise Expired from None
             raise
         if self._fired:  # the call has swallowed its cancellation; its value counts
+            self._fired = False
             self._task.uncancel()
         return value
+
+    def ending(self) -> object | None:
+        return self._task if self._fired else None
 
 
 @types.coroutine
@@ -170,7 +180,7 @@ class LoneCrew:
     def start(self, function: Start, *args: Any, context: Context) -> None:
         self._children.append((context, function(*args)))
 
-    def cancel(self) -> None:
+    def cancel(self, spare: Collection[object] = ()) -> None:
         """Nothing to do: who calls this is the one child, or a cancellation that reaches it by itself."""
 
     async def __aenter__(self) -> LoneCrew:

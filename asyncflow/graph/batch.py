@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from asyncflow.engine.context import Run
 from asyncflow.engine.items import Pool, collect
@@ -19,6 +19,10 @@ from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import label, plain, refuse_waiting_source
 from asyncflow.graph.node import Node
 from asyncflow.outcome import Ok
+
+_POST_ITEM = frozenset(("post_item", "post_item_async"))
+#: What `prep` usually returns: no need to ask what it can do.
+_USUAL = (list, tuple, range)
 
 
 class BatchNode(Node):
@@ -45,14 +49,17 @@ class BatchNode(Node):
         [1, 4, 9]
     """
 
+    #: Whether the class, or one above it, defines `post_item` in either form.
+    _has_post_item: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._has_post_item = any(kind.__dict__.keys() & _POST_ITEM for kind in cls.__mro__)
+
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         items = [] if prep_res is None else prep_res
-        if not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__"):
-            raise TypeError(
-                f"{label(self)}: prep returned {type(items).__name__}, which cannot be iterated over: a "
-                "batch node's prep returns its items (a list, a generator), or None for none"
-            )
-        refuse_waiting_source(self, items, run)
+        if type(items) not in _USUAL:
+            self._check_items(items, run)
         policy, step = self._error_policy(), self._engine_step(run)
         receive = self._item_receiver(run)
         if receive is None:
@@ -67,9 +74,19 @@ class BatchNode(Node):
             await stream.aclose()
         return None
 
+    def _check_items(self, items: Any, run: Run) -> None:
+        if not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__"):
+            raise TypeError(
+                f"{label(self)}: prep returned {type(items).__name__}, which cannot be iterated over: a "
+                "batch node's prep returns its items (a list, a generator), or None for none"
+            )
+        refuse_waiting_source(self, items, run)
+
     def _item_receiver(self, run: Run) -> Callable[[Any, Any, Any], Any] | None:
         """What takes the results one by one, if the node defines it: the form in the most derived class."""
         # Looked up where definitions are: a __getattr__ of the user's own does not define anything.
+        if not self._has_post_item and not self.__dict__.keys() & _POST_ITEM:
+            return None
         for home in (self.__dict__, *(kind.__dict__ for kind in type(self).__mro__)):
             if home.get("post_item_async") is not None:
                 if run.host.blocking:
