@@ -7,6 +7,7 @@ second, synchronous copy of the engine.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import types
@@ -33,6 +34,17 @@ def drive(host: BlockingHost, coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     return host.finish(coroutine)
+
+
+#: Seconds between two looks at a task around that may have been cancelled.
+_LOOK = 0.1
+
+
+def _task_around() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop here
+        return None
 
 
 @types.coroutine
@@ -107,6 +119,14 @@ class BlockingHost:
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
         self._interrupted: BaseException | None = None
+        #: The task of an event loop that this host holds up, and how often it was cancelled before.
+        self._around = _task_around()
+        self._told = False
+        self._before = self._around.cancelling() if self._around is not None else 0
+
+    def _around_cancelled(self) -> bool:
+        """Whether the task around was cancelled meanwhile. On asyncio Ctrl-C does that, and nothing more."""
+        return self._around is not None and self._around.cancelling() > self._before
 
     def finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Go on with a coroutine that has parked for the first time."""
@@ -145,6 +165,12 @@ class BlockingHost:
             if self._timers and isinstance(self.clock, FakeClock) and not self._calls:
                 self.clock.jump(self._timers[0][0] - self.now())
             timeout = max(0.0, self._timers[0][0] - self.now()) if self._timers else None
+            if self._around is not None:  # a cancelled task cannot ring
+                if self._around_cancelled() and not self._told:
+                    self._told = True
+                    self._main.cancel()
+                    return
+                timeout = _LOOK if timeout is None else min(timeout, _LOOK)
             if not self._calls:
                 with suppress(Empty):
                     self._bell.get(timeout=timeout)
@@ -188,8 +214,12 @@ class BlockingHost:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.from_thread(callback)
 
+    def cancel_pending(self) -> bool:
+        return self._around_cancelled()
+
     async def let_others_run(self) -> None:
-        return
+        if self._around_cancelled():
+            raise CancelledError
 
     async def outlast(self, waker: Waker) -> None:
         while True:

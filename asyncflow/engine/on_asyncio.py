@@ -46,6 +46,10 @@ class AsyncioHost:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.loop.call_soon(callback)
 
+    def cancel_pending(self) -> bool:
+        task = asyncio.current_task(self.loop)
+        return task is not None and task.cancelling() > 0
+
     async def let_others_run(self) -> None:
         await asyncio.sleep(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import Context
 from types import TracebackType
@@ -47,6 +48,9 @@ class TrioHost:
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._token.run_sync_soon(callback)
+
+    def cancel_pending(self) -> bool:
+        return bool(trio.current_effective_deadline() == -math.inf)
 
     async def let_others_run(self) -> None:
         await trio.lowlevel.checkpoint()

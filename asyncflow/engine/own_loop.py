@@ -28,6 +28,13 @@ def run_to_end(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return value
 
 
+def _task_around() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 def _in_loop() -> bool:
     return asyncio._get_running_loop() is not None or clock.in_trio()
 
@@ -49,8 +56,14 @@ class _Thread:
 
     def finish(self) -> Any:
         self._thread.start()
+        around = _task_around()
+        before = around.cancelling() if around is not None else 0
         try:
-            self._thread.join()
+            while self._thread.is_alive():
+                # On asyncio Ctrl-C does not raise here: it cancels the task around, which we hold up.
+                self._thread.join(0.1 if around is not None else None)
+                if around is not None and around.cancelling() > before:
+                    raise asyncio.CancelledError
         except BaseException:  # Ctrl-C: the flow is cancelled and awaited, then it is raised
             if self._loop is not None and self._task is not None:
                 self._loop.call_soon_threadsafe(self._task.cancel)

@@ -89,6 +89,7 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
         self._detached: Detached | None = None
         self._closed = False
         self._reading = False
+        self._cut = False
         self._statistics = Statistics()
 
     def __aiter__(self) -> Stream[T]:
@@ -105,6 +106,11 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
 
     async def _fill(self) -> None:
         """Wait until the buffer holds something; raises at the end."""
+        if self._cut:
+            raise RuntimeError(
+                f"{self!r}: a read of it was cancelled, which cancelled what was in flight and dropped what "
+                "was unread; start a new stream, with a timeout for items: stream(…, timeout=seconds)"
+            )
         if self._closed:
             raise StopAsyncIteration
         if self._detached is None:
@@ -129,6 +135,7 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
                         await inbox.reader.wait()
                 except BaseException:
                     inbox.reader = None
+                    self._cut = not self._closed
                     await self.aclose()
                     raise
         finally:

@@ -98,6 +98,9 @@ class Host(Protocol):
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call `callback()` in the next turn of the loop."""
 
+    def cancel_pending(self) -> bool:
+        """Whether the calling task has been cancelled and has not heard of it, since it has not suspended."""
+
     async def let_others_run(self) -> None: ...
     async def outlast(self, waker: Waker) -> None:
         """Wait although cancelled, for work that cannot be stopped."""

@@ -171,6 +171,8 @@ class Flow(BaseNode):
             action = await step._run_step(shared, inside)
             for place in inside.places if run.journal is not None else ():
                 place.acted(action)
+            if run.host.cancel_pending():
+                await run.host.let_others_run()  # which raises it; nobody hears of a cancellation before
             following = self.get_next_node(step, action)
             if following is None:
                 return action
