@@ -175,7 +175,8 @@ def test_ending_early_cancels_what_is_in_flight_and_closes_the_source(run: Any, 
                 while not closed:
                     await anyio.lowlevel.checkpoint()
             return
-        with pytest.raises(StopAsyncIteration):
+        # A cancelled read has dropped what was unread: reading on must not look like a normal end.
+        with pytest.raises(RuntimeError if how == "cancel" else StopAsyncIteration):
             await anext(outcomes)
         assert repr(outcomes).startswith("<Stream 'work' closed [")
 
