@@ -447,6 +447,8 @@ class Pool:
             self._show(outcome)
             return
         self._uncommitted += 1
+        if isinstance(outcome, Failed) and not self._on_error.keep:
+            self._halt()  # the call ends with it, once it is committed: nothing more is paid for
         try:
             self._ledger.commit(slot.key, outcome, partial(self._committed, outcome))
         except Exception as exc:  # the value cannot be stored: that is what became of the item

@@ -207,6 +207,15 @@ def test_a_failure_lets_what_is_in_flight_end_and_be_committed() -> None:
     assert len(others) < 20
 
 
+def test_nothing_begins_after_a_failure_that_ends_the_call() -> None:
+    """The failure is committed before it is raised, but no further item is called meanwhile."""
+    memory = Memory()
+    node, calls = doubles(concurrency=1)
+    with pytest.raises(ValueError, match="-1"):
+        run(AsyncFlow(start=node), {"items": [1, -1, *range(2, 500)]}, memory)
+    assert calls == [1, -1]
+
+
 def test_a_store_that_fails_stops_the_run_loudly() -> None:
     """The run never goes on without its store."""
     memory = Memory()
