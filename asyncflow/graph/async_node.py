@@ -85,12 +85,12 @@ class AsyncNode(Node):
 
     async def _call_prep(self, shared: Any) -> Any:
         if "prep" in self._plain_parts:
-            return plain(self, self.prep(shared))
+            return plain(self, "prep", self.prep(shared))
         return await self.prep_async(shared)
 
     async def _call_post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
         if "post" in self._plain_parts:
-            return plain(self, self.post(shared, prep_res, exec_res))
+            return plain(self, "post", self.post(shared, prep_res, exec_res))
         return await self.post_async(shared, prep_res, exec_res)
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:

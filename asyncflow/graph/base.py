@@ -10,9 +10,9 @@ from types import CoroutineType
 from typing import Any, ClassVar
 from weakref import ref
 
-from asyncflow.engine.attempt import refuse_coroutine
 from asyncflow.engine.context import Run
 from asyncflow.engine.driver import BlockingHost, drive
+from asyncflow.errors import CoroutineReturnedError
 
 
 class BaseNode:
@@ -112,9 +112,9 @@ class BaseNode:
 
     async def _run_step(self, shared: Any, run: Run) -> Any:
         """prep, exec, post, in the run; returns the action."""
-        prep_res = plain(self, self.prep(shared))
-        exec_res = plain(self, self.exec(prep_res))
-        return plain(self, self.post(shared, prep_res, exec_res))
+        prep_res = plain(self, "prep", self.prep(shared))
+        exec_res = plain(self, "exec", self.exec(prep_res))
+        return plain(self, "post", self.post(shared, prep_res, exec_res))
 
     def __repr__(self) -> str:
         actions = ", ".join(f"{action!r} -> {label(node)}" for action, node in self.successors.items())
@@ -190,10 +190,15 @@ def set_given(node: BaseNode, **settings: Any) -> None:
             setattr(node, name, value)
 
 
-def plain(node: BaseNode, value: Any) -> Any:
-    """What a plain `prep` or `post` returned, if it is no coroutine."""
+def plain(node: BaseNode, part: str, value: Any) -> Any:
+    """What a plain part returned, if it is no coroutine, which nobody would await."""
     if type(value) is CoroutineType:
-        refuse_coroutine(value, label(node))
+        value.close()
+        raise CoroutineReturnedError(
+            f"{label(node)} is synchronous but returned a coroutine from {part} ({value.__qualname__}): "
+            f"write it as `async def {part}_async` on an async class (AsyncNode, AsyncBatchNode, AsyncFlow "
+            "and so on), or return the value itself"
+        )
     return value
 
 

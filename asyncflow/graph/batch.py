@@ -62,7 +62,7 @@ class BatchNode(Node):
             async for outcome in stream:
                 result = receive(shared, outcome.item, outcome.value if isinstance(outcome, Ok) else outcome)
                 if inspect.isawaitable(result):
-                    await (plain(self, result) if run.host.blocking else result)
+                    await (plain(self, "post_item", result) if run.host.blocking else result)
         finally:
             await stream.aclose()
         return None

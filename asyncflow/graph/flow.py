@@ -177,9 +177,9 @@ class Flow(BaseNode):
             node = following
 
     async def _run_step(self, shared: Any, run: Run) -> Any:
-        prep_res = plain(self, self.prep(shared))
+        prep_res = plain(self, "prep", self.prep(shared))
         action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
-        return plain(self, self.post(shared, self._prep_res_for_post(prep_res), action))
+        return plain(self, "post", self.post(shared, self._prep_res_for_post(prep_res), action))
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives."""

@@ -25,7 +25,7 @@ from asyncflow import (
     run_sync,
 )
 from asyncflow.clock import FakeClock
-from asyncflow.errors import ItemTimeoutError
+from asyncflow.errors import CoroutineReturnedError, ItemTimeoutError
 
 
 class Left(Node):
@@ -403,3 +403,19 @@ def test_a_name_replaces_the_class_in_errors():
         node = Node()
         node.name = odd
         assert repr(node) == "<Node>"
+
+
+@pytest.mark.parametrize("base", [Node, Flow, BaseNode])
+@pytest.mark.parametrize("part", ["prep", "post"])
+def test_a_coroutine_from_prep_or_post_names_that_part(base, part):
+    """What to write in its place is prep_async or post_async, not exec_async."""
+
+    async def work(self, *args):
+        raise AssertionError
+
+    node = type("Own", (base,), {part: work})()
+    if base is Flow:
+        node.start(Node())
+    with pytest.raises(CoroutineReturnedError, match=rf"from {part} .*`async def {part}_async`") as caught:
+        node.run({})
+    assert "exec_async" not in str(caught.value)
