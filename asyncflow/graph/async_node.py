@@ -12,7 +12,7 @@ from asyncflow.engine.doors import opened
 from asyncflow.engine.failure import cancelled_error, explain
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.step import Mode, Step
-from asyncflow.graph.base import label, plain
+from asyncflow.graph.base import label, say_where
 from asyncflow.graph.node import Node
 
 
@@ -85,13 +85,21 @@ class AsyncNode(Node):
 
     async def _call_prep(self, shared: Any) -> Any:
         if "prep" in self._plain_parts:
-            return plain(self, "prep", self.prep(shared))
-        return await self.prep_async(shared)
+            return self._call_plain_prep(shared)
+        try:
+            return await self.prep_async(shared)
+        except Exception as exc:
+            say_where(exc, self, "prep")
+            raise
 
     async def _call_post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
         if "post" in self._plain_parts:
-            return plain(self, "post", self.post(shared, prep_res, exec_res))
-        return await self.post_async(shared, prep_res, exec_res)
+            return self._call_plain_post(shared, prep_res, exec_res)
+        try:
+            return await self.post_async(shared, prep_res, exec_res)
+        except Exception as exc:
+            say_where(exc, self, "post")
+            raise
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         if (

@@ -15,8 +15,10 @@ from asyncflow import (
     AsyncBatchNode,
     AsyncFlow,
     AsyncNode,
+    AsyncParallelBatchFlow,
     AsyncParallelBatchNode,
     BaseNode,
+    BatchFlow,
     BatchNode,
     Failed,
     Flow,
@@ -419,3 +421,65 @@ def test_a_coroutine_from_prep_or_post_names_that_part(base, part):
     with pytest.raises(CoroutineReturnedError, match=rf"from {part} .*`async def {part}_async`") as caught:
         node.run({})
     assert "exec_async" not in str(caught.value)
+
+
+PARTED = [
+    (host, base, part)
+    for bases, hosts, parts in (
+        ((BaseNode, Node, BatchNode, Flow, BatchFlow), (Flow, AsyncFlow), ("prep", "post")),
+        (
+            (AsyncNode, AsyncBatchNode, AsyncFlow, AsyncParallelBatchFlow),
+            (AsyncFlow,),
+            ("prep", "post", "prep_async", "post_async"),
+        ),
+    )
+    for base in bases
+    for host in hosts
+    for part in parts
+]
+
+
+@pytest.mark.parametrize(("host", "base", "part"), PARTED)
+def test_an_error_in_prep_or_post_says_where_it_was_raised(host, base, part):
+    """The exception is the user's own, with one note: the node, and the part that raised it."""
+    error = KeyError("text")
+
+    def fails(self, *args):
+        raise error
+
+    async def fails_async(self, *args):
+        raise error
+
+    node = type("Own", (base,), {part: fails_async if part.endswith("_async") else fails, "name": "it"})()
+    if isinstance(node, Flow):
+        node.start(Node())
+    with pytest.raises(KeyError) as caught:
+        run_sync(host(start=host(start=node)), {})
+    assert caught.value is error
+    assert error.__notes__ == [f"asyncflow: it: raised by {part.removesuffix('_async')}"]
+
+
+def test_an_error_that_says_where_it_comes_from_gets_no_second_note():
+    """A post that raises what a run inside it raised: the note there is the one that helps."""
+
+    class Inner(Node):
+        def exec(self, prep_res):
+            raise ValueError("inner")
+
+    class Outer(Node):
+        def post(self, shared, prep_res, exec_res):
+            Inner().run(shared)
+
+    with pytest.raises(ValueError) as caught:
+        Outer().run({})
+    assert caught.value.__notes__ == ["asyncflow: Inner, attempt 1"]
+    own = ValueError("text")
+    own.add_note("the user's")
+
+    class Fails(Node):
+        def prep(self, shared):
+            raise own
+
+    with pytest.raises(ValueError):
+        Fails().run({})
+    assert own.__notes__ == ["the user's", "asyncflow: Fails: raised by prep"]
