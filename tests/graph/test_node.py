@@ -483,3 +483,46 @@ def test_an_error_that_says_where_it_comes_from_gets_no_second_note():
     with pytest.raises(ValueError):
         Fails().run({})
     assert own.__notes__ == ["the user's", "asyncflow: Fails: raised by prep"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_retries": 2}, {"offload": True}])
+@pytest.mark.parametrize("kind", [Node, BatchNode])
+def test_stop_iteration_comes_out_of_run_as_it_is(kind, settings):
+    """With its value, its notes, and no trace of the coroutines that it went through."""
+    error = StopIteration("value")
+
+    class Own(kind):
+        def prep(self, shared):
+            return [1]
+
+        def exec(self, item):
+            raise error
+
+    with pytest.raises(StopIteration) as caught:
+        Flow(start=Flow(start=Own(**settings))).run({})
+    assert caught.value is error
+    assert error.__cause__ is None and error.__context__ is None
+    [note] = error.__notes__
+    assert note.startswith("asyncflow: Own")
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert frames[-1] == "exec"
+
+
+def test_a_runtime_error_of_the_users_own_stays_one():
+    """From StopIteration, or from a coroutine of the user's: in PocketFlow it is a RuntimeError too."""
+
+    async def stops():
+        raise StopIteration
+
+    def on_purpose(self, prep_res):
+        raise RuntimeError("coroutine raised StopIteration") from StopIteration()
+
+    def by_coroutine(self, prep_res):
+        asyncio.run(stops())
+
+    def by_generator(self, prep_res):
+        return sum(next(iter(())) for _ in range(1))
+
+    for work in (on_purpose, by_coroutine, by_generator):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            Flow(start=type("Own", (Node,), {"exec": work})()).run({})
