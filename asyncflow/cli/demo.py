@@ -60,11 +60,12 @@ def run_demo(
         if not resumes_in(folder):
             raise FileNotFoundError(f"--resumes {folder}: no .txt or .md file in it; name a folder with some")
         for path in resumes_in(folder):
-            _read(path, "--resumes")  # what cannot be read is said before any call is made
+            if not _read(path, "--resumes").strip():  # what cannot be judged is said before a call is made
+                raise ValueError(f"--resumes {path}: it is empty; put a résumé's text into it, or remove it")
         plan = _Plan(sections_of(text), source, folder, output, model, concurrency)
         if not plan.sections:
             raise ValueError(f"--file {source}: it is empty; name a Markdown file with some text")
-        output.mkdir(parents=True, exist_ok=True)
+        _make_folder(output)
         figures = asyncio.run(_demo(plan, console))
     except (OSError, ValueError, AsyncflowError) as exc:
         errors = Console(stderr=True)
@@ -196,9 +197,28 @@ def _read(path: Path, option: str) -> str:
     """The text of a file that the user named.
 
     Raises:
-        ValueError: If it is not UTF-8 text.
+        ValueError: If it cannot be read, or is not UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as exc:
         raise ValueError(f"{option} {path}: it is not UTF-8 text ({exc.reason} at byte {exc.start})") from exc
+    except OSError as exc:
+        raise ValueError(
+            f"{option} {path}: {exc.strerror or exc}; name a text file that you may read"
+        ) from exc
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder for what the demo writes.
+
+    Raises:
+        ValueError: If that cannot be done.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        why = "it is a file" if output.is_file() else exc.strerror or exc
+        raise ValueError(
+            f"--output {output}: no folder can be made there ({why}); name a folder, there already or not"
+        ) from exc

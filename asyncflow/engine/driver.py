@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import traceback
 import types
 from asyncio import CancelledError
 from collections import deque
@@ -28,12 +29,35 @@ T = TypeVar("T")
 
 
 def drive(host: BlockingHost, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine`, whose host is `host`, to its end on this thread and return what it returns."""
+    """Run `coroutine`, whose host is `host`, to its end on this thread and return what it returns.
+
+    A StopIteration of the user's comes out as it is, although no coroutine can raise one.
+    """
     try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    return host.finish(coroutine)
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        return host.finish(coroutine)
+    except RuntimeError as exc:
+        stop = _stop_iteration_in(exc)
+        if stop is None:
+            raise
+    raise stop
+
+
+def _stop_iteration_in(error: RuntimeError) -> StopIteration | None:
+    """What became this error on its way through the engine's coroutines, if it is that kind of error."""
+    stop = error.__cause__
+    if not isinstance(stop, StopIteration) or error.args != ("coroutine raised StopIteration",):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if not frame.f_globals.get("__name__", "").startswith("asyncflow."):
+            return None  # it comes from a coroutine of the user's own
+    if not hasattr(stop, "__notes__"):
+        for note in getattr(error, "__notes__", ()):
+            stop.add_note(note)
+    return stop
 
 
 #: Seconds between two looks at a task around that may have been cancelled.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from asyncio import CancelledError
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ClassVar
 
 from asyncflow.engine.attempt import run_one
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
-from asyncflow.engine.failure import cancelled_error, explain
+from asyncflow.engine.failure import cancelled_error, describe, explain
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.step import Mode, Step
-from asyncflow.graph.base import label, plain
+from asyncflow.graph.base import label, say_where
 from asyncflow.graph.node import Node
 
 
@@ -85,13 +87,31 @@ class AsyncNode(Node):
 
     async def _call_prep(self, shared: Any) -> Any:
         if "prep" in self._plain_parts:
-            return plain(self, self.prep(shared))
-        return await self.prep_async(shared)
+            return self._call_plain_prep(shared)
+        try:
+            value = self.prep_async(shared)
+            try:
+                return await value
+            except TypeError:
+                _refuse_unawaitable(self, "prep_async", value)
+                raise
+        except Exception as exc:
+            say_where(exc, self, "prep")
+            raise
 
     async def _call_post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
         if "post" in self._plain_parts:
-            return plain(self, self.post(shared, prep_res, exec_res))
-        return await self.post_async(shared, prep_res, exec_res)
+            return self._call_plain_post(shared, prep_res, exec_res)
+        try:
+            value = self.post_async(shared, prep_res, exec_res)
+            try:
+                return await value
+            except TypeError:
+                _refuse_unawaitable(self, "post_async", value)
+                raise
+        except Exception as exc:
+            say_where(exc, self, "post")
+            raise
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         if (
@@ -104,13 +124,18 @@ class AsyncNode(Node):
         run.counts.started += 1
         try:
             try:
-                exec_res = await self.exec_async(prep_res)
+                value = self.exec_async(prep_res)
+                try:
+                    exec_res = await value
+                except TypeError:
+                    _refuse_unawaitable(self, "exec_async", value)
+                    raise
             except Exception as exc:
-                exec_res = await self.exec_fallback_async(prep_res, exc)
+                exec_res = await self._fall_back_async(prep_res, exc)
             except CancelledError as exc:
                 if run.host.cancelled(exc):
                     raise
-                exec_res = await self.exec_fallback_async(prep_res, cancelled_error(label(self), 0, exc))
+                exec_res = await self._fall_back_async(prep_res, cancelled_error(label(self), 0, exc))
         except Exception as exc:
             run.counts.failed += 1
             explain(exc, label(self), 1)
@@ -126,7 +151,12 @@ class AsyncNode(Node):
         try:
             raise exc
         except Exception:
-            return await self.exec_fallback_async(prep_res, exc)
+            value = self.exec_fallback_async(prep_res, exc)
+            try:
+                return await value
+            except TypeError:
+                _refuse_unawaitable(self, "exec_fallback_async", value)
+                raise
 
     def _engine_step(self, run: Run) -> Step:
         on_loop = "exec" not in self._plain_parts
@@ -136,8 +166,34 @@ class AsyncNode(Node):
             fallback, fallback_mode = self._fall_back, Mode.INLINE if on_loop else Mode.THREAD
         else:
             fallback, fallback_mode = self._fall_back_async, Mode.AWAIT
-        call = self.exec_async if on_loop else self.exec
+        call = _awaitable(self, self.exec_async) if on_loop else self.exec
         return self._build_step(call, mode, fallback, fallback_mode)
+
+
+def _refuse_unawaitable(node: AsyncNode, part: str, value: Any) -> None:
+    """Awaiting what `part` returned was a TypeError: say so where the reason is that it cannot be awaited."""
+    if not inspect.isawaitable(value):
+        raise TypeError(
+            f"{label(node)}: {part} returned {describe(value)} ({type(value).__name__}), which cannot be "
+            f"awaited: write it as `async def {part}`"
+        ) from None
+
+
+def _awaitable(node: AsyncNode, exec_async: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`exec_async`, or, where it is no coroutine function, one that says so if it cannot be awaited."""
+    if getattr(getattr(exec_async, "__code__", None), "co_flags", 0) & inspect.CO_COROUTINE:
+        return exec_async
+
+    @wraps(exec_async)
+    async def call(item: Any) -> Any:
+        value = exec_async(item)
+        try:
+            return await value
+        except TypeError:
+            _refuse_unawaitable(node, "exec_async", value)
+            raise
+
+    return call
 
 
 def _written_plainly(cls: type, part: str) -> bool:

@@ -10,9 +10,10 @@ from types import CoroutineType
 from typing import Any, ClassVar
 from weakref import ref
 
-from asyncflow.engine.attempt import refuse_coroutine
 from asyncflow.engine.context import Run
 from asyncflow.engine.driver import BlockingHost, drive
+from asyncflow.engine.failure import add_note
+from asyncflow.errors import CoroutineReturnedError
 
 
 class BaseNode:
@@ -112,9 +113,25 @@ class BaseNode:
 
     async def _run_step(self, shared: Any, run: Run) -> Any:
         """prep, exec, post, in the run; returns the action."""
-        prep_res = plain(self, self.prep(shared))
-        exec_res = plain(self, self.exec(prep_res))
-        return plain(self, self.post(shared, prep_res, exec_res))
+        prep_res = self._call_plain_prep(shared)
+        exec_res = plain(self, "exec", self.exec(prep_res))
+        return self._call_plain_post(shared, prep_res, exec_res)
+
+    def _call_plain_prep(self, shared: Any) -> Any:
+        try:
+            value = self.prep(shared)
+            return value if type(value) is not CoroutineType else plain(self, "prep", value)
+        except Exception as exc:
+            say_where(exc, self, "prep")
+            raise
+
+    def _call_plain_post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+        try:
+            value = self.post(shared, prep_res, exec_res)
+            return value if type(value) is not CoroutineType else plain(self, "post", value)
+        except Exception as exc:
+            say_where(exc, self, "post")
+            raise
 
     def __repr__(self) -> str:
         actions = ", ".join(f"{action!r} -> {label(node)}" for action, node in self.successors.items())
@@ -190,11 +207,22 @@ def set_given(node: BaseNode, **settings: Any) -> None:
             setattr(node, name, value)
 
 
-def plain(node: BaseNode, value: Any) -> Any:
-    """What a plain `prep` or `post` returned, if it is no coroutine."""
+def plain(node: BaseNode, part: str, value: Any) -> Any:
+    """What a plain part returned, if it is no coroutine, which nobody would await."""
     if type(value) is CoroutineType:
-        refuse_coroutine(value, label(node))
+        value.close()
+        raise CoroutineReturnedError(
+            f"{label(node)} is synchronous but returned a coroutine from {part} ({value.__qualname__}): "
+            f"write it as `async def {part}_async` on an async class (AsyncNode, AsyncBatchNode, AsyncFlow "
+            "and so on), or return the value itself"
+        )
     return value
+
+
+def say_where(error: Exception, node: BaseNode, part: str) -> None:
+    """Note on an exception which part of which node has raised it, where no note of ours says more."""
+    if not any(str(note).startswith("asyncflow: ") for note in getattr(error, "__notes__", ())):
+        add_note(error, f"asyncflow: {label(node)}: raised by {part}")
 
 
 def refuse_waiting_source(node: BaseNode, items: Any, run: Run) -> None:

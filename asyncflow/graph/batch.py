@@ -16,7 +16,7 @@ from asyncflow.engine.reader import Stream
 from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.graph.async_node import AsyncNode
-from asyncflow.graph.base import label, plain, refuse_waiting_source
+from asyncflow.graph.base import label, plain, refuse_waiting_source, say_where
 from asyncflow.graph.node import Node
 from asyncflow.outcome import Ok
 
@@ -67,9 +67,14 @@ class BatchNode(Node):
         stream = self._open_stream(step, items, run, policy)
         try:
             async for outcome in stream:
-                result = receive(shared, outcome.item, outcome.value if isinstance(outcome, Ok) else outcome)
-                if inspect.isawaitable(result):
-                    await (plain(self, result) if run.host.blocking else result)
+                value = outcome.value if isinstance(outcome, Ok) else outcome
+                try:
+                    result = receive(shared, outcome.item, value)
+                    if inspect.isawaitable(result):
+                        await (plain(self, "post_item", result) if run.host.blocking else result)
+                except Exception as exc:
+                    say_where(exc, self, f"post_item, at item {outcome.index}")
+                    raise
         finally:
             await stream.aclose()
         return None

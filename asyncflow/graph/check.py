@@ -61,14 +61,17 @@ def check(flow: Flow) -> list[Problem]:
     """
     refuse_other_than_flow(flow)
     problems: list[Problem] = []
-    _look(flow, (), problems, {})
+    _look(flow, label(flow), (), problems, {})
     return problems
 
 
 def _look(
-    flow: Flow, around: tuple[Flow, ...], problems: list[Problem], homes: dict[int, tuple[BaseNode, str]]
+    flow: Flow,
+    path: str,
+    around: tuple[Flow, ...],
+    problems: list[Problem],
+    homes: dict[int, tuple[Flow, str]],
 ) -> None:
-    path = " / ".join(label(outer) for outer in (*around, flow))
     if any(flow is outer for outer in around):
         problems.append(Problem("flow inside itself", path, "it would run without end"))
         return
@@ -83,23 +86,23 @@ def _look(
     names = ids(nodes)
     for node in nodes:
         where = f"{path} / {names[id(node)]}"
-        if id(node) in homes and homes[id(node)][1] != path:
+        home, home_path = homes.setdefault(id(node), (flow, path))
+        if home is not flow:
             problems.append(
                 Problem(
                     "node in two flows",
                     where,
-                    f"the same object is part of {homes[id(node)][1]}, and so are its successors; make one "
-                    "for each flow",
+                    f"the same object is part of {home_path}, and so are its successors; make one for each "
+                    "flow",
                 )
             )
-        homes.setdefault(id(node), (node, path))
         if isinstance(node, AsyncNode) and not isinstance(flow, AsyncNode):
             problems.append(
                 Problem("async node in a synchronous flow", where, "use AsyncFlow, or a plain node")
             )
         problems += _actions(node, where)
         if isinstance(node, Flow):
-            _look(node, (*around, flow), problems, homes)
+            _look(node, where, (*around, flow), problems, homes)
     problems += [
         Problem(
             "unreachable node",

@@ -19,7 +19,7 @@ from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
 from asyncflow.errors import ActionError, StepLimitError
 from asyncflow.graph.async_node import AsyncNode
-from asyncflow.graph.base import BaseNode, label, outside, plain, refuse_waiting_source, set_given, step_copy
+from asyncflow.graph.base import BaseNode, label, outside, refuse_waiting_source, set_given, step_copy
 from asyncflow.graph.reach import check_start, ids, reachable
 from asyncflow.graph.view import SharedView
 
@@ -179,9 +179,9 @@ class Flow(BaseNode):
             node = following
 
     async def _run_step(self, shared: Any, run: Run) -> Any:
-        prep_res = plain(self, self.prep(shared))
+        prep_res = self._call_plain_prep(shared)
         action = await self._exec(shared, prep_res, run.offloaded() if self.offload else run)
-        return plain(self, self.post(shared, self._prep_res_for_post(prep_res), action))
+        return self._call_plain_post(shared, self._prep_res_for_post(prep_res), action)
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives."""

@@ -20,7 +20,7 @@ from asyncflow.engine.failure import add_note, explain
 from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.events import LoopHeld
-from asyncflow.graph.base import BaseNode, label, plain, set_given
+from asyncflow.graph.base import BaseNode, label, set_given
 from asyncflow.policy.retry import Retry
 from asyncflow.waiting import current
 
@@ -221,13 +221,13 @@ class Node(BaseNode):
     async def _run_step(self, shared: Any, run: Run) -> Any:
         host = run.host
         if host.blocking or self._runs_on_threads(run):
-            prep_res = plain(self, self.prep(shared))
+            prep_res = self._call_plain_prep(shared)
             exec_res = await self._exec(shared, prep_res, run)
-            return plain(self, self.post(shared, prep_res, exec_res))
+            return self._call_plain_post(shared, prep_res, exec_res)
         began = host.now()
-        prep_res = plain(self, self.prep(shared))
+        prep_res = self._call_plain_prep(shared)
         exec_res = self._exec_in_place(shared, prep_res, run)
-        action = plain(self, self.post(shared, prep_res, exec_res))
+        action = self._call_plain_post(shared, prep_res, exec_res)
         if (held := host.now() - began) > run.counts.loop_lag:
             self._loop_held(held, run)
         return action

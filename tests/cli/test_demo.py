@@ -292,8 +292,26 @@ def test_a_missing_file(tmp_path: Path) -> None:
     """A file that is not there is named; exit code 2."""
     ran = demo("--file", tmp_path / "none.md", "--output", tmp_path / "out")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "No such file" in ran.stderr and "none.md" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert f"--file {tmp_path / 'none.md'}: No such file or directory; name a text file" in ran.stderr
+    assert "Errno" not in ran.stderr and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("text", ["", "\n \n\t\n"])
+def test_an_empty_resume(here: Here, text: str, tmp_path: Path, document: Path, resumes: Path) -> None:
+    """It is named, before a call is made; exit code 2."""
+    (resumes / "blank.txt").write_text(text)
+    ran = here("--file", document, "--resumes", resumes, "--output", tmp_path / "out")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"--resumes {resumes / 'blank.txt'}: it is empty; " in ran.stderr
+    assert "Traceback" not in ran.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_a_folder(here: Here, tmp_path: Path) -> None:
+    """The option is named, with what to do; exit code 2."""
+    ran = here("--file", tmp_path, "--output", tmp_path / "out")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"--file {tmp_path}: " in ran.stderr and "; name a text file" in ran.stderr
+    assert "Errno" not in ran.stderr and not (tmp_path / "out").exists()
 
 
 def test_a_file_that_is_no_text(here: Here, tmp_path: Path) -> None:
@@ -328,11 +346,15 @@ def test_a_folder_without_resumes(here: Here, made: bool, tmp_path: Path, docume
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_is_a_file(here: Here, tmp_path: Path, document: Path) -> None:
-    """It is named; exit code 2."""
-    ran = here("--file", document, "--output", document)
+@pytest.mark.parametrize("below", [(), ("deep",)])
+def test_an_output_that_is_a_file(here: Here, below: tuple[str, ...], document: Path) -> None:
+    """The option is named, with what to do, for the file itself and for a folder below it; exit code 2."""
+    output = document.joinpath(*below)
+    ran = here("--file", document, "--output", output)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert str(document) in ran.stderr and "Traceback" not in ran.stderr
+    assert f"--output {output}: no folder can be made there (" in ran.stderr
+    assert "name a folder" in ran.stderr
+    assert "Errno" not in ran.stderr and "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--concurrency", "0"), ("--wrong",), ("stray",)])

@@ -156,3 +156,62 @@ def test_plain_parts_of_async_flows():
 
     assert asyncio.run(Own(start=Node()).run_async({})) == "prepared None"
     assert asyncio.run(Sets(start=Node()).run_async({})) == "2 None"
+
+
+@pytest.mark.parametrize("settings", [{}, {"timeout": 60}, {"max_retries": 2}])
+@pytest.mark.parametrize("part", ["prep_async", "exec_async", "exec_fallback_async", "post_async"])
+@pytest.mark.parametrize("kind", [AsyncNode, AsyncBatchNode, AsyncParallelBatchNode])
+def test_an_async_part_without_async_is_named(kind, part, settings):
+    """`def exec_async` that returns a value cannot be awaited: the error names it and says what to write."""
+    log = []
+    cls = step(kind, set(), log)
+    found = type("Own", (cls,), {part: lambda self, *args: [1]})(**settings)
+    with pytest.raises(TypeError, match=f"^Own: {part} .*list.*`async def {part}`"):
+        # what the fallback of `step` returns stands in for any error of exec
+        if part == "exec_async":
+            found.exec_fallback_async = reraise
+        asyncio.run(found.run_async({}))
+
+
+async def reraise(item, exc):
+    raise exc
+
+
+@pytest.mark.parametrize("part", ["prep_async", "post_async"])
+def test_an_async_part_of_a_flow_without_async_is_named(part):
+    """As for nodes."""
+    flow = type("Own", (AsyncFlow,), {part: lambda self, *args: 7})(start=Node())
+    with pytest.raises(TypeError, match=f"^Own: {part} .*int.*`async def {part}`"):
+        asyncio.run(flow.run_async({}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"timeout": 60}])
+@pytest.mark.parametrize("kind", [AsyncNode, AsyncBatchNode])
+def test_plain_functions_that_return_awaitables_are_async_parts(kind, settings):
+    """Only what cannot be awaited is refused, and a TypeError from inside what can be is left alone."""
+
+    async def value_of(value):
+        await asyncio.sleep(0)
+        return value
+
+    async def breaks():
+        return len(7)
+
+    class Own(kind):
+        def prep_async(self, shared):
+            return value_of([1, 2])
+
+        def exec_async(self, item):
+            return asyncio.ensure_future(value_of(item))
+
+        def post_async(self, shared, prep_res, exec_res):
+            return value_of(f"{exec_res}")
+
+    assert asyncio.run(Own(**settings).run_async({})) == "[1, 2]"
+    for part in ("prep_async", "exec_async", "post_async"):
+        node = type("Broken", (Own,), {part: lambda self, *args: breaks()})(**settings)
+        with pytest.raises(TypeError, match=r"^object of type 'int' has no len"):
+            asyncio.run(node.run_async({}))
+        node = type("Broken", (Own,), {part: lambda self: None})(**settings)
+        with pytest.raises(TypeError, match="positional argument"):
+            asyncio.run(node.run_async({}))

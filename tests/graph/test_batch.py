@@ -283,8 +283,9 @@ def test_an_exception_in_post_item_ends_the_node(kept, concurrency):
             receive(item)
 
     node = (Plain if kept == "plain" else Async)(concurrency=concurrency)
-    with pytest.raises(KeyError, match="disk full"):
+    with pytest.raises(KeyError, match="disk full") as caught:
         run_in(AsyncFlow, node, {"items": source})
+    assert caught.value.__notes__ == [f"asyncflow: {type(node).__name__}: raised by post_item, at item 2"]
     assert got == [0, 1, 2]
     assert closed == [True]
 

@@ -232,6 +232,27 @@ def test_a_node_in_two_flows():
     assert check(Flow(start=a)) == []
 
 
+def test_a_node_in_two_flows_of_the_same_name():
+    """Flows are told apart as objects: names, such as the class's, may be the same."""
+    both = Plain(name="both")
+    first, second = Flow(start=both), Flow(start=both)
+    first >> second
+    [problem] = check(Flow(start=first))
+    assert (problem.kind, problem.where) == ("node in two flows", "Flow / Flow#2 / both")
+    assert "part of Flow / Flow," in problem.text
+
+
+def test_a_flow_used_twice_is_one_finding():
+    """The flow is in two flows; the nodes inside it are in one, that flow."""
+    inner = Flow(name="inner", start=Plain(name="node"))
+    first, second = Flow(name="first", start=inner), Flow(name="second", start=inner)
+    first >> second
+    problems = check(Flow(name="outer", start=first))
+    assert [(problem.kind, problem.where) for problem in problems] == [
+        ("node in two flows", "outer / second / inner")
+    ]
+
+
 def test_a_flow_inside_itself():
     """Recursion by graph is found, whatever lies between."""
     outer, inner = Flow(name="outer"), Flow(name="inner")

@@ -15,8 +15,10 @@ from asyncflow import (
     AsyncBatchNode,
     AsyncFlow,
     AsyncNode,
+    AsyncParallelBatchFlow,
     AsyncParallelBatchNode,
     BaseNode,
+    BatchFlow,
     BatchNode,
     Failed,
     Flow,
@@ -25,7 +27,7 @@ from asyncflow import (
     run_sync,
 )
 from asyncflow.clock import FakeClock
-from asyncflow.errors import ItemTimeoutError
+from asyncflow.errors import CoroutineReturnedError, ItemTimeoutError
 
 
 class Left(Node):
@@ -403,3 +405,124 @@ def test_a_name_replaces_the_class_in_errors():
         node = Node()
         node.name = odd
         assert repr(node) == "<Node>"
+
+
+@pytest.mark.parametrize("base", [Node, Flow, BaseNode])
+@pytest.mark.parametrize("part", ["prep", "post"])
+def test_a_coroutine_from_prep_or_post_names_that_part(base, part):
+    """What to write in its place is prep_async or post_async, not exec_async."""
+
+    async def work(self, *args):
+        raise AssertionError
+
+    node = type("Own", (base,), {part: work})()
+    if base is Flow:
+        node.start(Node())
+    with pytest.raises(CoroutineReturnedError, match=rf"from {part} .*`async def {part}_async`") as caught:
+        node.run({})
+    assert "exec_async" not in str(caught.value)
+
+
+PARTED = [
+    (host, base, part)
+    for bases, hosts, parts in (
+        ((BaseNode, Node, BatchNode, Flow, BatchFlow), (Flow, AsyncFlow), ("prep", "post")),
+        (
+            (AsyncNode, AsyncBatchNode, AsyncFlow, AsyncParallelBatchFlow),
+            (AsyncFlow,),
+            ("prep", "post", "prep_async", "post_async"),
+        ),
+    )
+    for base in bases
+    for host in hosts
+    for part in parts
+]
+
+
+@pytest.mark.parametrize(("host", "base", "part"), PARTED)
+def test_an_error_in_prep_or_post_says_where_it_was_raised(host, base, part):
+    """The exception is the user's own, with one note: the node, and the part that raised it."""
+    error = KeyError("text")
+
+    def fails(self, *args):
+        raise error
+
+    async def fails_async(self, *args):
+        raise error
+
+    node = type("Own", (base,), {part: fails_async if part.endswith("_async") else fails, "name": "it"})()
+    if isinstance(node, Flow):
+        node.start(Node())
+    with pytest.raises(KeyError) as caught:
+        run_sync(host(start=host(start=node)), {})
+    assert caught.value is error
+    assert error.__notes__ == [f"asyncflow: it: raised by {part.removesuffix('_async')}"]
+
+
+def test_an_error_that_says_where_it_comes_from_gets_no_second_note():
+    """A post that raises what a run inside it raised: the note there is the one that helps."""
+
+    class Inner(Node):
+        def exec(self, prep_res):
+            raise ValueError("inner")
+
+    class Outer(Node):
+        def post(self, shared, prep_res, exec_res):
+            Inner().run(shared)
+
+    with pytest.raises(ValueError) as caught:
+        Outer().run({})
+    assert caught.value.__notes__ == ["asyncflow: Inner, attempt 1"]
+    own = ValueError("text")
+    own.add_note("the user's")
+
+    class Fails(Node):
+        def prep(self, shared):
+            raise own
+
+    with pytest.raises(ValueError):
+        Fails().run({})
+    assert own.__notes__ == ["the user's", "asyncflow: Fails: raised by prep"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_retries": 2}, {"offload": True}])
+@pytest.mark.parametrize("kind", [Node, BatchNode])
+def test_stop_iteration_comes_out_of_run_as_it_is(kind, settings):
+    """With its value, its notes, and no trace of the coroutines that it went through."""
+    error = StopIteration("value")
+
+    class Own(kind):
+        def prep(self, shared):
+            return [1]
+
+        def exec(self, item):
+            raise error
+
+    with pytest.raises(StopIteration) as caught:
+        Flow(start=Flow(start=Own(**settings))).run({})
+    assert caught.value is error
+    assert error.__cause__ is None and error.__context__ is None
+    [note] = error.__notes__
+    assert note.startswith("asyncflow: Own")
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert frames[-1] == "exec"
+
+
+def test_a_runtime_error_of_the_users_own_stays_one():
+    """From StopIteration, or from a coroutine of the user's: in PocketFlow it is a RuntimeError too."""
+
+    async def stops():
+        raise StopIteration
+
+    def on_purpose(self, prep_res):
+        raise RuntimeError("coroutine raised StopIteration") from StopIteration()
+
+    def by_coroutine(self, prep_res):
+        asyncio.run(stops())
+
+    def by_generator(self, prep_res):
+        return sum(next(iter(())) for _ in range(1))
+
+    for work in (on_purpose, by_coroutine, by_generator):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            Flow(start=type("Own", (Node,), {"exec": work})()).run({})

@@ -218,6 +218,26 @@ def test_base_exceptions_are_not_retried(pf):
 
 
 @same
+def test_stop_iteration_from_a_plain_part(pf):
+    """Out of run it comes as it is; on the loop, where no coroutine can raise it, as a RuntimeError."""
+    came_out = []
+
+    def stops(self, *args):
+        return next(iter(()))
+
+    for part in ("prep", "exec", "post"):
+        Step = type("Step", (pf.Node,), {part: stops})
+        for node in (Step(), pf.Flow(start=pf.Flow(start=Step()))):
+            with pytest.raises(StopIteration) as caught:
+                node.run({})
+            came_out.append(str(caught.value))
+        with pytest.raises(RuntimeError) as caught:
+            asyncio.run(pf.AsyncFlow(start=Step()).run_async({}))
+        came_out.append((str(caught.value), type(caught.value.__cause__)))
+    return came_out
+
+
+@same
 def test_prep_and_post_are_not_retried(pf):
     """Only exec has attempts."""
     seen = []
