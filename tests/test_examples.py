@@ -382,3 +382,11 @@ def test_the_loop_ticks_while_threads_work(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module.Metronome, "_tick", ticking)
     monkeypatch.setattr(module, "largest_singular_value", work)
     assert module.main(size=2)["on threads"]["ticks"] >= 4  # eight pieces, two at a time
+
+
+def test_fetch_many() -> None:
+    """Pages that were busy are asked again; pages that are not there are counted, with their error."""
+    found = example("fetch_many").main(60)
+    assert found["pages"] == 57 and found["links"] == 3 * 57
+    assert found["errors"] == {"RequestRefusedError": 3}
+    assert found["attempts"] == 60 + 12  # every fifth is busy once
