@@ -91,9 +91,8 @@ async def fetch_all(pages: int) -> dict[str, object]:
 
 def main(pages: int = 300) -> dict[str, object]:
     found = asyncio.run(fetch_all(pages))
-    print(
-        f"{found['pages']} pages, {found['links']} links, {found['attempts']} requests; failed: {found['errors']}"
-    )
+    print(f"{found['pages']} pages with {found['links']} links, in {found['attempts']} requests")
+    print(f"failed: {found['errors']}")
     return found
 
 
