@@ -73,9 +73,15 @@ class Flow(BaseNode):
         retry: Any = None,
         timeout: Any = None,
         total_timeout: Any = None,
+        isolate: Any = None,
     ) -> None:
         super().__init__()
         kind = type(self)
+        if isolate is not None:
+            raise TypeError(
+                f"{kind.__name__}(isolate={isolate!r}): isolate belongs to AsyncParallelBatchFlow, whose runs "
+                "share one shared at the same time"
+            )
         for setting, given in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
             value = getattr(kind, setting, None) if given is None else given
             if value is not None:

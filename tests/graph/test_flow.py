@@ -153,3 +153,13 @@ def test_offload_reaches_everything_beneath():
         run_sync(flow)
         assert threads["prep"] == threads["post"] == here
         assert not threads["exec"] & here
+
+
+@pytest.mark.parametrize("kind", [Flow, BatchFlow, AsyncFlow, AsyncBatchFlow])
+@pytest.mark.parametrize("isolate", [True, False])
+def test_isolate_belongs_to_parallel_batch_flows(kind, isolate):
+    """Elsewhere it is refused by name, with the class that takes it."""
+    with pytest.raises(
+        TypeError, match=rf"^{kind.__name__}\(isolate={isolate}\): isolate belongs to AsyncParallelBatchFlow"
+    ):
+        kind(isolate=isolate)
