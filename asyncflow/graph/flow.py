@@ -20,7 +20,7 @@ from asyncflow.engine.step import Step
 from asyncflow.errors import ActionError, StepLimitError
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import BaseNode, label, outside, refuse_waiting_source, set_given, step_copy
-from asyncflow.graph.reach import check_start, ids, reachable
+from asyncflow.graph.reach import check_start, ids, reachable, refuse_circle
 from asyncflow.graph.view import SharedView
 
 
@@ -73,9 +73,15 @@ class Flow(BaseNode):
         retry: Any = None,
         timeout: Any = None,
         total_timeout: Any = None,
+        isolate: Any = None,
     ) -> None:
         super().__init__()
         kind = type(self)
+        if isolate is not None:
+            raise TypeError(
+                f"{kind.__name__}(isolate={isolate!r}): isolate belongs to AsyncParallelBatchFlow, whose "
+                "runs share one shared at the same time"
+            )
         for setting, given in (("retry", retry), ("timeout", timeout), ("total_timeout", total_timeout)):
             value = getattr(kind, setting, None) if given is None else given
             if value is not None:
@@ -185,7 +191,11 @@ class Flow(BaseNode):
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         """What `post` receives."""
-        return await self._walk_nodes(shared, dict(self.params), run)
+        try:
+            return await self._walk_nodes(shared, dict(self.params), run)
+        except RecursionError:
+            refuse_circle(self)
+            raise
 
     def _prep_res_for_post(self, prep_res: Any) -> Any:
         """What `post` receives as `prep_res`."""
@@ -268,7 +278,11 @@ class BatchFlow(Flow):
                 )
             seen = SharedView(shared) if self.isolate else shared
             inside = run if place is None else run.branch(place.key_of(given).hex())
-            action = await self._walk_nodes(seen, {**self.params, **given}, inside)
+            try:
+                action = await self._walk_nodes(seen, {**self.params, **given}, inside)
+            except RecursionError:
+                refuse_circle(self)
+                raise
             return seen if self.isolate else action
 
         step = Step(call=one_run, name=where, exec=False, atomic=not isinstance(self, AsyncNode))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncflow.engine.failure import describe
-from asyncflow.errors import MissingStartError
+from asyncflow.errors import FlowError, MissingStartError
 from asyncflow.graph.base import BaseNode, label
 
 
@@ -49,3 +49,26 @@ def ids(nodes: list[BaseNode]) -> dict[int, str]:
         seen[name] = seen.get(name, 0) + 1
         names[id(node)] = name if seen[name] == 1 else f"{name}#{seen[name]}"
     return names
+
+
+def refuse_circle(flow: BaseNode) -> None:
+    """Say of a run that went too deep that a flow in it contains itself, if one does.
+
+    Such a flow may also end, by its actions, so only a run that did not is refused.
+    """
+    todo: list[tuple[BaseNode, tuple[BaseNode, ...]]] = [(flow, ())]
+    seen: set[int] = set()
+    while todo:
+        current, around = todo.pop()
+        if any(current is outer for outer in around):
+            raise FlowError(
+                f"{label(current)} contains itself, and this run of it went deeper and deeper without an "
+                "end; lead back to a node with an action, or make one flow for each level"
+            ) from None
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        flows = (
+            node for node in reachable(current) if isinstance(getattr(node, "start_node", None), BaseNode)
+        )
+        todo += [(node, (*around, current)) for node in flows]

@@ -18,7 +18,7 @@ from asyncflow import (
     Retry,
     run_sync,
 )
-from asyncflow.errors import StepLimitError
+from asyncflow.errors import FlowError, StepLimitError
 
 FLOWS = [Flow, BatchFlow, AsyncFlow, AsyncBatchFlow, AsyncParallelBatchFlow]
 
@@ -153,3 +153,62 @@ def test_offload_reaches_everything_beneath():
         run_sync(flow)
         assert threads["prep"] == threads["post"] == here
         assert not threads["exec"] & here
+
+
+@pytest.mark.parametrize("kind", [Flow, BatchFlow, AsyncFlow, AsyncBatchFlow])
+@pytest.mark.parametrize("isolate", [True, False])
+def test_isolate_belongs_to_parallel_batch_flows(kind, isolate):
+    """Elsewhere it is refused by name, with the class that takes it."""
+    with pytest.raises(
+        TypeError, match=rf"^{kind.__name__}\(isolate={isolate}\): isolate belongs to AsyncParallelBatchFlow"
+    ):
+        kind(isolate=isolate)
+
+
+class OnceFlow(BatchFlow):
+    def prep(self, shared):
+        return [{}]
+
+
+class OnceAsyncFlow(AsyncBatchFlow):
+    def prep(self, shared):
+        return [{}]
+
+
+@pytest.mark.parametrize("kind", [Flow, AsyncFlow, OnceFlow, OnceAsyncFlow])
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_a_flow_inside_itself_is_an_error_that_says_so(kind, between):
+    """Instead of a RecursionError from somewhere in the engine."""
+    flow = inner = kind(name="outer")
+    for number in range(between):
+        inner = inner.start(Node()).next(kind(name=f"inner {number}"))
+    inner.start(flow)
+    with pytest.raises(FlowError, match="contains itself"):
+        run_sync(flow, {})
+    if not issubclass(kind, AsyncFlow):
+        with pytest.raises(FlowError, match="contains itself") as caught:
+            flow.run({})
+        assert caught.value.__suppress_context__
+
+
+def test_a_flow_inside_itself_may_end():
+    """Recursion that ends is a program like any other, and one that is too deep elsewhere is left alone."""
+
+    class Down(Node):
+        def post(self, shared, prep_res, exec_res):
+            shared["n"] -= 1
+            return "down" if shared["n"] else "up"
+
+    class Deep(Node):
+        def exec(self, prep_res):
+            return self.exec(prep_res)
+
+    down, up = Down(), Node()
+    flow = Flow(start=down)
+    down - "down" >> flow
+    down - "up" >> up
+    shared = {"n": 5}
+    flow.run(shared)
+    assert shared["n"] == 0
+    with pytest.raises(RecursionError):
+        Flow(start=Deep()).run({})
