@@ -284,7 +284,7 @@ class Pool:
         if self._deadlines is not None:
             self._slots.add(slot)
         try:
-            while not changed:
+            while True:  # CPython 3.11 specialises a loop early only where its end jumps back unasked
                 # Take an item.
                 if self._detour or self.started >= self._until:
                     if self._over() or (parked := await self._next()) is None:
@@ -330,6 +330,8 @@ class Pool:
                     changed = copy_context() != before
                 except Exception:  # the values in it may not be comparable
                     changed = True
+                if changed:
+                    return
                 if patient and now() >= pulse.rest and self.started < last:
                     await pulse.let_others_run()
         except BaseException as exc:
