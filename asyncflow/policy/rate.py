@@ -119,7 +119,8 @@ class Rate:
         """When a call of this cost may start, if nothing happens until then; `now` or before: at once."""
         self._forget(now)
         due = self._next - self._early
-        room = self.quota.amount - min(cost, self.quota.amount)
+        # A hair of tolerance: what was taken and given back leaves a rounding behind.
+        room = self.quota.amount * (1 + 1e-9) - min(cost, self.quota.amount)
         discount = self._discount()
         used = self._used - discount * self._held
         if used <= room:

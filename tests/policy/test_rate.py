@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncflow.policy.rate import Quota, Rate
@@ -105,6 +105,7 @@ def test_settling_is_exact(gaps: list[float], used: list[float]) -> None:
 
 
 @given(amount=st.integers(1, 1000), cost=st.floats(1, 500), gap=st.floats(0, 59))
+@example(amount=2, cost=1.0000000000000002, gap=0.0)
 def test_taking_and_giving_back_changes_nothing(amount: int, cost: float, gap: float) -> None:
     """A call that is given back at once leaves the rate as it was."""
     rate = Rate(Quota(amount))
