@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,8 +12,14 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 import uvloop
+from hypothesis import settings
 
 from asyncflow import threads
+
+# A slow moment of the machine is no failure. In CI the examples stay the same; elsewhere new ones are tried.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 Runner: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
