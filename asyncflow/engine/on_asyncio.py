@@ -113,13 +113,14 @@ class AsyncioCrew:
     def cancel(self, spare: Collection[object] = ()) -> None:
         if not self._cancelled:  # once: the children's own cleanup may still await
             self._cancelled = True
+            # Counted anew: one that somebody else has cancelled before it began has not counted itself out.
+            self._tasks = [task for task in self._tasks if not task.done()]
+            self._at_work = len(self._tasks)
             for task in self._tasks:
                 if task not in spare:
                     self._cancel(task)
 
     def _cancel(self, task: asyncio.Task[None]) -> None:
-        if task.done():
-            return
         if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
             task.add_done_callback(lambda _: self.leave())  # it never begins, so it will not say so itself
         task.cancel()
