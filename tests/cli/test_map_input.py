@@ -13,12 +13,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from asyncflow.cli.map.job import UsageError
 from asyncflow.cli.map.rows import RowsError, rows_of
 from asyncflow.cli.map.rows_csv import CSVRows
 from asyncflow.cli.map.rows_jsonl import JSONLRows
 from asyncflow.cli.map.scan import again, scan
 from asyncflow.cli.map.template import Template
+from asyncflow.cli.usage import UsageError
 from asyncflow.testing import SimulatedProvider
 
 Rows = Callable[..., Path]

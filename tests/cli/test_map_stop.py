@@ -183,10 +183,10 @@ def test_a_full_disk(here: Any, rows: Rows, tmp_path: Path, monkeypatch: pytest.
     """A disk that fills ends the run with the system's words and exit code 1; no output looks complete."""
     rows(*({"n": n} for n in range(20)))
 
-    def full(self: Any, values: Any, result: Any) -> None:
+    def full(self: Any, row: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("asyncflow.cli.map.sinks.JSONLSink.write", full)
+    monkeypatch.setattr("asyncflow.cli.tables.sinks.JSONLSink.write", full)
     ran = here("map", "in.jsonl", "-o", "out.jsonl", "--prompt", "{n}", "--simulate")
     assert ran.returncode == 1 and "No space left on device" in ran.stderr
     assert not (tmp_path / "out.jsonl").exists()

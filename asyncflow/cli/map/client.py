@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
-from asyncflow.cli.map.job import Job, UsageError
+from asyncflow.cli.map.job import Job
+from asyncflow.cli.usage import UsageError
 from asyncflow.http.client import RETRY
 from asyncflow.llm import LLMClient, Price
 from asyncflow.llm.anthropic import Anthropic

@@ -1,14 +1,10 @@
-"""What one `asyncflow map` was asked to do: a frozen record, and the error that says it cannot be done."""
+"""What one `asyncflow map` was asked to do: a frozen record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-
-class UsageError(ValueError):
-    """What was asked for cannot be done; told before any call is made. Exit code 2."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from asyncflow.cli.map.job import Job, UsageError
-from asyncflow.cli.map.result import NAMES, table_columns
-from asyncflow.cli.map.rows import Rows, delimiter_of, kind_of
+from asyncflow.cli.map.job import Job
+from asyncflow.cli.map.result import NAMES, flat, table_columns
+from asyncflow.cli.map.rows import Rows
 from asyncflow.cli.map.scan import Scan, again
-from asyncflow.cli.map.sinks import CSVSink, JSONLSink, ParquetSink, Sink
+from asyncflow.cli.tables.formats import kind_of
+from asyncflow.cli.tables.sinks import JSONLSink, Sink, sink_for
+from asyncflow.cli.usage import UsageError
 
 
 class Output:
@@ -48,14 +50,14 @@ class Output:
             self._file: BinaryIO = open(self.part, "wb" if job.overwrite else "xb")  # noqa: SIM115
         except OSError as exc:
             raise UsageError(f"-o {self.path}: {self.part.name} cannot be written: {exc.strerror}") from exc
-        self._answers = JSONLSink(self._file, job.prefix)
+        self._answers = JSONLSink(self._file)
         self._places = array("q", [-1]) * found.rows
         self.written = 0
 
     def write(self, index: int, values: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Keep what became of the row at that place of the input."""
         self._places[index] = self._file.tell()
-        self._answers.write(values, result)
+        self._answers.write({**values, **self._ours(result)})
         self._file.flush()  # a process that is killed loses what it has not handed over
         self.written += 1
 
@@ -98,7 +100,7 @@ class Output:
         sink = self._sink(io.BytesIO())
         try:
             for row in islice(again(self._rows, self._found), 1):
-                sink.write(row.values, dict.fromkeys(NAMES))
+                sink.write(self._row(row.values, dict.fromkeys(NAMES)))
             sink.close()
         except (ValueError, TypeError, NotImplementedError) as exc:
             raise UsageError(f"-o {self.path}: rows of this input cannot be written so: {exc}") from exc
@@ -108,23 +110,32 @@ class Output:
         for place, row in zip(self._places, again(self._rows, self._found), strict=True):
             answers.seek(place)
             line = json.loads(answers.readline())
-            sink.write(row.values, {ours: line[name] for ours, name in self._names.items()})
+            sink.write(self._row(row.values, {ours: line[name] for ours, name in self._names.items()}))
         sink.close()
         file.flush()
         os.fsync(file.fileno())
 
+    def _ours(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: result[ours] for ours, name in self._names.items()}
+
+    def _row(self, values: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+        if kind_of(self.path) == "jsonl":
+            return {**values, **self._ours(result)}
+        cells = flat(result, table_columns(self._schema))
+        return {**values, **{self._job.prefix + name: value for name, value in cells.items()}}
+
     def _sink(self, file: BinaryIO) -> Sink:
-        job, found, ours = self._job, self._found, table_columns(self._schema)
-        kind = kind_of(self.path)
-        if kind == "jsonl":
-            return JSONLSink(file, job.prefix)
-        if kind == "csv":
-            # A comma in the output of a semicolon file would surprise, a comma in a .tsv even more.
-            same = job.input.suffix.lower() == self.path.suffix.lower()
-            delimiter = delimiter_of(self.path, job.delimiter if same else None)
-            return CSVSink(file, found.columns, ours, job.prefix, delimiter)
-        schema = self._rows.arrow_schema()
-        return ParquetSink(file, self.path, found.kinds, schema, ours, job.prefix)
+        job, found = self._job, self._found
+        ours = {job.prefix + name: kind for name, kind in table_columns(self._schema).items()}
+        # A comma in the output of a semicolon file would surprise, a comma in a .tsv even more.
+        same = job.input.suffix.lower() == self.path.suffix.lower()
+        return sink_for(
+            file,
+            self.path,
+            {**found.kinds, **ours},
+            delimiter=job.delimiter if same else None,
+            schema=self._rows.arrow_schema(),
+        )
 
 
 def part_of(output: Path) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asyncflow.cli.map.template import as_text
 from asyncflow.llm import Completion, Price
 from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 
@@ -120,24 +119,6 @@ def flat(result: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
             value = value.get(inner) if isinstance(value, Mapping) else None
         cells[column] = value
     return cells
-
-
-def cell(value: Any, kind: str) -> Any:
-    """A value as a column of that kind holds it; None where it cannot.
-
-    Example:
-        >>> cell(3.0, "int"), cell(3, "float"), cell([1], "json"), cell(10**30, "int")
-        (3, 3.0, '[1]', None)
-    """
-    if value is None:
-        return None
-    if kind in ("text", "json"):
-        return as_text(value)
-    if isinstance(value, str) or isinstance(value, bool) != (kind == "bool"):
-        return None
-    if kind == "int":
-        return int(value) if -(2**63) <= value < 2**63 else None
-    return float(value) if kind == "float" else bool(value)
 
 
 def _kind_of_property(schema: Any) -> str:

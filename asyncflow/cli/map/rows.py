@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from asyncflow.cli.map.job import UsageError
+from asyncflow.cli.tables.formats import delimiter_of, kind_of
+from asyncflow.cli.usage import UsageError
 
 #: What stands for a byte that was no text in the encoding (see `surrogateescape`).
 _NO_TEXT = re.compile("[\udc80-\udcff]")
-
-SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
 class RowsError(UsageError):
@@ -50,27 +49,6 @@ class Rows(Protocol):
 
     def __iter__(self) -> Iterator[Row]:
         """Read from the start, with flat memory. Raises `RowsError`."""
-
-
-def kind_of(path: Path) -> str:
-    """`"jsonl"`, `"csv"` or `"parquet"`, by the suffix.
-
-    Raises:
-        UsageError: If it is none of those.
-
-    Example:
-        >>> kind_of(Path("a.TSV"))
-        'csv'
-    """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{path}: its name must end in {', '.join(SUFFIXES)}, which says what it holds")
-    return {".ndjson": "jsonl", ".tsv": "csv"}.get(suffix, suffix[1:])
-
-
-def delimiter_of(path: Path, given: str | None) -> str:
-    """What stands between two cells."""
-    return given or ("\t" if path.suffix.lower() == ".tsv" else ",")
 
 
 def rows_of(path: Path, *, encoding: str = "utf-8", delimiter: str | None = None) -> Rows:

@@ -1,4 +1,4 @@
-"""Rows of Parquet, read a few at a time. The only importer of pyarrow besides the writer."""
+"""Rows of Parquet, read a few at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from asyncflow.cli.map.job import UsageError
 from asyncflow.cli.map.rows import Row, RowsError
+from asyncflow.cli.tables.formats import arrow
 
 #: Rows that are turned into Python objects at once.
 _AT_ONCE = 256
@@ -55,16 +55,3 @@ class ParquetRows:
             return pyarrow.parquet.ParquetFile(self.path)
         except (pyarrow.ArrowException, OSError) as exc:
             raise RowsError(f"{self.path}: not a whole Parquet file: {exc}") from exc
-
-
-def arrow(path: Path) -> Any:
-    """The module `pyarrow`.
-
-    Raises:
-        UsageError: If it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError as exc:
-        raise UsageError(f"{path}: Parquet needs pyarrow: pip install 'asyncflow-engine[parquet]'") from exc
-    return pyarrow

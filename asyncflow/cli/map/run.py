@@ -17,7 +17,7 @@ from asyncflow.api import stream
 from asyncflow.cli.map import estimate
 from asyncflow.cli.map.asking import Asking
 from asyncflow.cli.map.client import check_client, client_of, concurrency_of, price_of
-from asyncflow.cli.map.job import Job, UsageError
+from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.output import Output, check_names, check_output
 from asyncflow.cli.map.result import result_of
 from asyncflow.cli.map.rows import Rows, RowsError, rows_of
@@ -27,6 +27,7 @@ from asyncflow.cli.map.shown import Shown
 from asyncflow.cli.map.stop import SIGNALS, STOPPED, Stop, signals, stopped_lane
 from asyncflow.cli.map.summary import Counts, counted, figures_of, lines_of
 from asyncflow.cli.map.template import Template
+from asyncflow.cli.usage import UsageError
 from asyncflow.errors import AccessDeniedError
 from asyncflow.llm import LLMClient
 from asyncflow.observe import Progress

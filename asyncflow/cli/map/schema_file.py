@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asyncflow.cli.map.job import UsageError
+from asyncflow.cli.usage import UsageError
 from asyncflow.llm.json_schema import resolve
 
 _TYPES = {"object", "array", "string", "boolean", "null", "number", "integer"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from asyncflow.cli.map.job import UsageError
-from asyncflow.cli.map.values import plain
+from asyncflow.cli.tables.values import as_text
+from asyncflow.cli.usage import UsageError
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -66,18 +65,3 @@ class Template:
         parts = list(self._parts)
         parts[1::2] = [as_text(values[name]) for name in self._parts[1::2]]
         return "".join(parts) + self._end
-
-
-def as_text(value: Any) -> str:
-    """A value as it stands in a prompt or in a cell of CSV.
-
-    Example:
-        >>> as_text("a"), as_text(None), as_text(True), as_text(1.5), as_text(["a"])
-        ('a', '', 'true', '1.5', '["a"]')
-    """
-    if isinstance(value, str):
-        return value
-    value = plain(value)
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

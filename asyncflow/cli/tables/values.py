@@ -36,6 +36,21 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def as_text(value: Any) -> str:
+    """A value as it stands in a prompt or in a cell of CSV.
+
+    Example:
+        >>> as_text("a"), as_text(None), as_text(True), as_text(1.5), as_text(["a"])
+        ('a', '', 'true', '1.5', '["a"]')
+    """
+    if isinstance(value, str):
+        return value
+    value = plain(value)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def json_line(row: dict[str, Any]) -> bytes:
     """The row as one line of JSON in UTF-8, its end included.
 
