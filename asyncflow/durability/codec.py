@@ -157,9 +157,9 @@ class Codec:
             if body[0] not in self._loaders:
                 raise Unreadable(f"the record needs the encoder {body[0]!r}, which was not given")
             return self._loaders[body[0]].load(body[1])
-        if tag not in _LOADERS:
+        if tag not in LOADERS:
             raise Unreadable(f"the record holds {tag}, which this version does not know")
-        return _LOADERS[tag](body)
+        return LOADERS[tag](body)
 
 
 def _is_plain(value: Any) -> bool:
@@ -267,7 +267,7 @@ _SCALARS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     UUID: ("$uuid", str),
 }
 
-_LOADERS: dict[str, Callable[[Any], Any]] = {
+LOADERS: dict[str, Callable[[Any], Any]] = {
     "$dict": dict,
     "$tuple": tuple,
     "$set": set,

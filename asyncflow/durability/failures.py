@@ -13,17 +13,20 @@ _LONGEST = 20_000
 
 
 def dump(outcome: Failed) -> bytes:
-    """The error's class, text and traceback, as JSON."""
+    """The error's class, text and traceback, as JSON; and the attempts of the client that raised it."""
     error = outcome.error
     try:
         text = str(error)
     except Exception as exc:  # the text of an exception is the user's code
         text = f"<its str raises {type(exc).__name__}>"
-    found = {
+    found: dict[str, Any] = {
         "kind": type(error).__qualname__,
         "text": text[:_LONGEST],
         "traceback": outcome.traceback[-_LONGEST:],
     }
+    attempts = getattr(error, "attempts", None)
+    if isinstance(attempts, int):
+        found["attempts"] = attempts
     return json.dumps(found).encode("ascii")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from asyncflow.durability.marks import Mark, Marks, NoMarks
 from asyncflow.durability.store import (
+    AGAIN,
     FAILED,
     INTERRUPTED,
     OK,
@@ -119,6 +120,10 @@ class _MemoryWriter:
         store._places = {id: place for id, place in store._places.items() if place.run != run}
         store._deaths = [death for death in store._deaths if death.session not in sessions]
 
+    def compact(self) -> tuple[int, int]:
+        size = sum(len(record.data) for record in self._store._log)
+        return size, size
+
     def retryable(self, error: BaseException) -> bool:
         return isinstance(error, OSError)
 
@@ -156,6 +161,9 @@ class _MemoryReader:
     def places(self, run: int, limit: int) -> list[int]:
         return [place.id for place in self._store._places.values() if place.run == run][:limit]
 
+    def named_places(self, run: int) -> list[PlaceRow]:
+        return [place for place in self._store._places.values() if place.run == run]
+
     def counts(self, run: int) -> list[PlaceCount]:
         found = []
         for place in self._store._places.values():
@@ -172,11 +180,15 @@ class _MemoryReader:
         return [
             death
             for death in self._store._deaths
-            if death.session in sessions and not self._is_done(death.place, death.key)
+            if death.session in sessions and not self._is_settled(death)
         ]
 
     def close(self) -> None:
         pass
 
-    def _is_done(self, place: int, key: bytes) -> bool:
-        return any(r.place == place and r.key == key and r.kind == OK for r in self._store._log)
+    def _is_settled(self, death: Death) -> bool:
+        return any(
+            (r.place, r.key) == (death.place, death.key)
+            and (r.kind == OK or (r.kind == AGAIN and r.session > death.session))
+            for r in self._store._log
+        )

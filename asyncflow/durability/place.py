@@ -13,7 +13,7 @@ from asyncflow.durability.failures import short
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.marks import NO_SLOT
 from asyncflow.durability.recall import Asker, Recall
-from asyncflow.durability.store import ACTION, FAILED, OK, PlaceRow, Record
+from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Record
 from asyncflow.durability.writer import Writer
 from asyncflow.engine.journal import Committed
 from asyncflow.errors import NotStorableError, ResumeMismatchError
@@ -98,7 +98,7 @@ class RunPlace:
         record = self._recall.take(key)
         if record is None or not self._asked:
             record = await self._ask(self._recall, key, record)
-        if record is None or record.session <= self._since:
+        if record is None or record.session <= self._since or record.kind == AGAIN:
             return None
         if record.kind == FAILED:
             return None if self._retry_failed else failures.load(record.data, record.attempts)
@@ -146,7 +146,7 @@ class RunPlace:
                     f"than {_LARGEST:,}: write it to a file and return its path"
                 )
         else:
-            kind, usage, data = FAILED, None, failures.dump(outcome)
+            kind, usage, data = FAILED, _usage(outcome.error), failures.dump(outcome)
         now = time.time()
         slot, began = self._in_flight.pop(key, (NO_SLOT, now))
         if slot != NO_SLOT:
@@ -195,11 +195,15 @@ class RunPlace:
 
 
 def _usage(value: Any) -> str | None:
-    """Tokens and cost, of a result that tells them as `Completion` does."""
+    """Tokens and cost, of a result or an error that tells them as `Completion` does."""
     usage = getattr(value, "usage", None)
     read, written = getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None)
     if not isinstance(read, int) or not isinstance(written, int):
         return None
-    cost = getattr(value, "cost", None)
-    known = {"cost": cost} if isinstance(cost, (int, float)) else {}
-    return json.dumps({"input_tokens": read, "output_tokens": written, **known})
+    found: dict[str, Any] = {"input_tokens": read, "output_tokens": written}
+    cached, cost = getattr(usage, "cached_input_tokens", None), getattr(value, "cost", None)
+    if isinstance(cached, int):
+        found["cached_input_tokens"] = cached
+    if isinstance(cost, (int, float)):
+        found["cost"] = cost
+    return json.dumps(found)

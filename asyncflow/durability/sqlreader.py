@@ -20,11 +20,23 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    or_,
     select,
 )
 from sqlalchemy.exc import DBAPIError
 
-from asyncflow.durability.store import ACTION, FAILED, OK, Death, PlaceCount, Record, RunRow, Session
+from asyncflow.durability.store import (
+    ACTION,
+    AGAIN,
+    FAILED,
+    OK,
+    Death,
+    PlaceCount,
+    PlaceRow,
+    Record,
+    RunRow,
+    Session,
+)
 from asyncflow.durability.tables import deaths, places, records, runs, sessions
 from asyncflow.errors import StoreError, StoreFormatError
 
@@ -80,6 +92,11 @@ class SQLReader:
     def places(self, run: int, limit: int) -> list[int]:
         return list(self._rows(select(places.c.id).where(places.c.run == run).limit(limit), scalars=True))
 
+    def named_places(self, run: int) -> list[PlaceRow]:
+        question = select(places.c.id, places.c.run, places.c.path, places.c.visit).where(places.c.run == run)
+        found = self._rows(question.order_by(places.c.number))
+        return [PlaceRow(id_, run, tuple(json.loads(path)), visit) for id_, run, path, visit in found]
+
     def counts(self, run: int) -> list[PlaceCount]:
         at_place = records.c.place == places.c.id
         # The literal is what the partial index was declared with; the planner asks for the same words.
@@ -87,21 +104,28 @@ class SQLReader:
         total = select(func.count(distinct(records.c.key))).where(at_place)
         actions = select(func.count(distinct(records.c.key))).where(special, records.c.kind == ACTION)
         failed = select(func.count()).where(special, records.c.kind == FAILED, _COUNTS)
+        again = select(func.count()).where(special, records.c.kind == AGAIN, _COUNTS)
         question = select(
             places.c.path,
             places.c.visit,
             total.scalar_subquery(),
             actions.scalar_subquery(),
             failed.scalar_subquery(),
+            again.scalar_subquery(),
         ).where(places.c.run == run)
         return [
-            PlaceCount(tuple(json.loads(path)), visit, all_ - acted - bad, bad)
-            for path, visit, all_, acted, bad in self._rows(question.order_by(places.c.number))
+            PlaceCount(tuple(json.loads(path)), visit, all_ - acted - bad - owed, bad)
+            for path, visit, all_, acted, bad, owed in self._rows(question.order_by(places.c.number))
         ]
 
     def deaths(self, run: int) -> list[Death]:
         done = exists().where(
-            records.c.place == deaths.c.place, records.c.key == deaths.c.key, records.c.kind == OK
+            records.c.place == deaths.c.place,
+            records.c.key == deaths.c.key,
+            or_(
+                records.c.kind == OK,
+                and_(records.c.kind == AGAIN, records.c.session > deaths.c.session),
+            ),
         )
         question = (
             select(deaths.c.place, deaths.c.key, deaths.c.session, deaths.c.alone)

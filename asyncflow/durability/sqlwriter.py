@@ -95,6 +95,19 @@ class SQLWriter:
             self._last = connection.exec_driver_sql("SELECT coalesce(max(seq), 0) FROM records").scalar_one()
         self.marks.committed(self._last)
 
+    def compact(self) -> tuple[int, int]:
+        def size() -> int:
+            pages, each = (
+                self._connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("page_count", "page_size")
+            )
+            return int(pages * each)
+
+        before = size()
+        self._connection.exec_driver_sql("VACUUM")
+        self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return before, size()
+
     def close(self, *, clean: bool = True) -> None:
         # In this order: killed between two steps, the next opening checks too much rather than too little.
         self._connection.close()

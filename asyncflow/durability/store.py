@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 
 from asyncflow.durability.marks import Mark, Marks
 
-#: What a record is of: an item's result, its failure, or the action that a `post` returned.
-OK, FAILED, ACTION = 0, 1, 2
+#: What a record is of: an item's result, its failure, the action that a `post` returned, or that somebody
+#: wants the item to run again, whatever became of it before.
+OK, FAILED, ACTION, AGAIN = 0, 1, 2, 3
 
 #: How a session ended that nobody has closed; written by the next opening.
 INTERRUPTED = "interrupted"
@@ -26,7 +27,7 @@ class Record(NamedTuple):
     Attributes:
         run, place, key: Whose: the run's number, the place's, and the item's key there.
         session: The opening of the run that recorded it; of two records of a key the later session's counts.
-        kind: `OK`, `FAILED` or `ACTION`.
+        kind: `OK`, `FAILED`, `ACTION` or `AGAIN`.
         attempts: How many it took.
         position: The item's index in the input of that session.
         label: The user's key as text, or None.
@@ -131,6 +132,9 @@ class StoreWriter(Protocol):
     def remove(self, run: int) -> None:
         """Delete a run and all that belongs to it."""
 
+    def compact(self) -> tuple[int, int]:
+        """Give back the space of what was deleted. Returns the store's size in bytes before and after."""
+
     def retryable(self, error: BaseException) -> bool:
         """Whether repeating what raised `error` may succeed, safely: a full disk yes, a damaged file no."""
 
@@ -160,11 +164,14 @@ class StoreReader(Protocol):
     def places(self, run: int, limit: int) -> list[int]:
         """The numbers of places of a run that have records, at most `limit` of them."""
 
+    def named_places(self, run: int) -> list[PlaceRow]:
+        """All places of a run, in the order in which they were reached."""
+
     def counts(self, run: int) -> list[PlaceCount]:
         """Per place, in the order in which they were reached."""
 
     def deaths(self, run: int) -> list[Death]:
-        """Of items that have no result yet, oldest first."""
+        """Of items that have no result yet, oldest first; none from before somebody wanted it run again."""
 
     def close(self) -> None: ...
 

@@ -10,7 +10,7 @@ import pytest
 from asyncflow.durability.marks import Mark
 from asyncflow.durability.memory import MemoryStore
 from asyncflow.durability.sqlstore import SQLStore
-from asyncflow.durability.store import ACTION, FAILED, OK, PlaceRow, Record, Store
+from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Record, Store
 from asyncflow.errors import StoreLockedError
 
 PLACE = 2**62 + 5
@@ -181,6 +181,56 @@ def test_deaths_are_of_items_without_a_result(store: Store) -> None:
     ]
     writer.append([], [record(2, second, run=run)])
     assert [d.key for d in reader.deaths(run)] == [key(3)]
+    reader.close()
+    writer.close()
+
+
+def test_an_item_that_is_wanted_again_is_neither_done_nor_failed_nor_suspect(store: Store) -> None:
+    """An `AGAIN` takes the place of what was there, and ends the story of earlier deaths, not of later ones."""
+    writer, run, first = started(store)
+    writer.append(
+        [PlaceRow(PLACE, run, ("n",), 0)],
+        [record(0, first, run=run), record(1, first, FAILED, run=run)],
+    )
+    writer.bury([Mark(key(2), PLACE, first, 1)])
+    _, second = writer.start("a", "", "{}", 12.0)
+    writer.append([], [record(n, second, AGAIN, run=run) for n in range(3)])
+    reader = store.open_reader()
+    assert [(c.done, c.failed) for c in reader.counts(run)] == [(0, 0)]
+    assert reader.deaths(run) == []
+    assert {found.kind for _, found in reader.find([(PLACE, key(n)) for n in range(3)])} == {AGAIN}
+    _, third = writer.start("a", "", "{}", 13.0)
+    writer.bury([Mark(key(2), PLACE, third, 1)])
+    writer.append([], [record(0, third, run=run)])
+    assert [(c.done, c.failed) for c in reader.counts(run)] == [(1, 0)]
+    assert [d.session for d in reader.deaths(run)] == [third]
+    reader.close()
+    writer.close()
+
+
+def test_places_are_named(store: Store) -> None:
+    """`named_places` gives number, path and visit of a run's places, in the order of coming."""
+    writer, run, session = started(store)
+    rows = [PlaceRow(PLACE, run, ("f", "ä"), 0), PlaceRow(PLACE - 9, run, ("f", "ä"), 1)]
+    writer.append(rows, [record(n, session, run=run, place=row.id) for n, row in enumerate(rows)])
+    reader = store.open_reader()
+    assert reader.named_places(run) == rows and reader.named_places(run + 1) == []
+    reader.close()
+    writer.close()
+
+
+def test_what_was_deleted_gives_its_space_back(store: Store) -> None:
+    """`compact` keeps every record, and says the size before and after; a reader may be open meanwhile."""
+    writer, run, session = started(store)
+    other, of_other = writer.start("b", "", "{}", 11.0)
+    big = [record(n, session, run=run, data=b'"' + b"x" * 10_000 + b'"') for n in range(50)]
+    writer.append([PlaceRow(PLACE, run, ("n",), 0), PlaceRow(PLACE + 1, other, ("n",), 0)], big)
+    writer.append([], [record(7, of_other, run=other, place=PLACE + 1)])
+    reader = store.open_reader()
+    writer.remove(run)
+    before, after = writer.compact()
+    assert after <= before and (isinstance(store, MemoryStore) or after < before / 4)
+    assert [r.position for _, r in reader.following(other, 0, 10)] == [7]
     reader.close()
     writer.close()
 
