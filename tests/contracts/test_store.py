@@ -186,7 +186,7 @@ def test_deaths_are_of_items_without_a_result(store: Store) -> None:
 
 
 def test_an_item_that_is_wanted_again_is_neither_done_nor_failed_nor_suspect(store: Store) -> None:
-    """An `AGAIN` takes the place of what was there, and ends the story of earlier deaths, not of later ones."""
+    """An `AGAIN` takes the place of what was there, and ends the story of earlier deaths only."""
     writer, run, first = started(store)
     writer.append(
         [PlaceRow(PLACE, run, ("n",), 0)],
