@@ -1,6 +1,8 @@
 """asyncflow: run the same step over many items."""
 
 from asyncflow.api import RunResult, amap, run, run_sync, stream
+from asyncflow.engine.signals import stop_on_signals
+from asyncflow.engine.stopping import Stop
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import BaseNode
 from asyncflow.graph.batch import AsyncBatchNode, AsyncParallelBatchNode, BatchNode
@@ -29,10 +31,12 @@ __all__ = [
     "Retry",
     "RunResult",
     "Skipped",
+    "Stop",
     "amap",
     "check",
     "run",
     "run_sync",
+    "stop_on_signals",
     "stream",
     "waiting",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from asyncflow.durability.opening import Changed, open_journal
 from asyncflow.durability.resume import Fingerprint, facts_of, of_outline
+from asyncflow.durability.saying import how_to_resume
 from asyncflow.engine.checks import (
     check_concurrency,
     check_function,
@@ -27,10 +30,13 @@ from asyncflow.engine.items import Pool, collect
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Observer, check_observers
 from asyncflow.engine.on_error import OnError
-from asyncflow.engine.own_loop import run_to_end
+from asyncflow.engine.own_loop import in_loop, run_to_end
 from asyncflow.engine.reader import Stream
+from asyncflow.engine.signals import EXIT_CODES, as_exit, stop_on_signals
 from asyncflow.engine.source import Source, check_items
 from asyncflow.engine.step import ONCE, Mode, Step
+from asyncflow.engine.stopping import Stop, stoppable
+from asyncflow.errors import RunStoppedError
 from asyncflow.events import Statistics
 from asyncflow.graph.base import BaseNode, label
 from asyncflow.graph.flow import Flow
@@ -60,6 +66,7 @@ async def amap(
     key: Callable[[Any], Any] | None = ...,
     changed: Changed = ...,
     retry_failed: bool = ...,
+    stop: Stop | None = ...,
 ) -> list[R]: ...
 @overload
 async def amap(
@@ -79,6 +86,7 @@ async def amap(
     key: Callable[[Any], Any] | None = ...,
     changed: Changed = ...,
     retry_failed: bool = ...,
+    stop: Stop | None = ...,
 ) -> list[R]: ...
 async def amap(
     func: Callable[[Any], Any],
@@ -97,6 +105,7 @@ async def amap(
     key: Callable[[Any], Any] | None = None,
     changed: Changed = "refuse",
     retry_failed: bool = True,
+    stop: Stop | None = None,
 ) -> list[Any]:
     """Call `func` on every item, at most `concurrency` at a time, and return the results in input order.
 
@@ -127,6 +136,7 @@ async def amap(
         changed: What to do where `func` is no longer what the run was recorded with: "refuse", "keep" its
             results, or "drop" them.
         retry_failed: Whether a resumed run runs failed items again.
+        stop: A `Stop`, by which the program may end the call early without losing what it has paid for.
         limits: A `Limits` of `asyncflow.policy`: requests per minute, calls at once, pauses after refusals,
             for the attempts of all who share it. Waiting for them is no part of a timeout.
 
@@ -135,6 +145,7 @@ async def amap(
 
     Raises:
         TooManyFailuresError: If as many items failed as `on_error` allows; it carries `.outcomes`.
+        RunStoppedError: If `stop` was asked, and something was left to do.
         ItemTimeoutError: If an item's time ran out and nothing was left to try.
         TypeError, ValueError: If an argument is wrong; nothing has run then.
         What an item raised, under `on_error="raise"`; what the source of items raised.
@@ -156,8 +167,10 @@ async def amap(
     listeners = check_observers(observers)
     host = running_host()
     journal = _journal(store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func))
-    async with opened(host, step.name, observers=listeners, journal=journal) as run:
-        return await collect(step, items, run.inside(step.name), concurrency=concurrency, on_error=policy)
+    async with opened(host, step.name, observers=listeners, journal=journal, stop=stop) as run:
+        inside = run.inside(step.name)
+        work = partial(collect, step, items, inside, concurrency=concurrency, on_error=policy)
+        return await stoppable(run, step.name, work)
 
 
 def stream(
@@ -178,6 +191,7 @@ def stream(
     key: Callable[[Any], Any] | None = None,
     changed: Changed = "refuse",
     retry_failed: bool = True,
+    stop: Stop | None = None,
 ) -> Stream[Any]:
     """As `amap`, but outcomes are read one by one as they come, so memory stays flat however many there are.
 
@@ -235,6 +249,7 @@ def stream(
         ordered=ordered,
         observers=check_observers(observers),
         journal=open_journal,
+        stop=stop,
     )
 
 
@@ -308,6 +323,7 @@ async def run(
     observers: Iterable[Observer] = (),
     changed: Changed = "refuse",
     retry_failed: bool = True,
+    stop: Stop | None = None,
 ) -> RunResult:
     """Run a flow, or one node, on the running event loop.
 
@@ -326,11 +342,13 @@ async def run(
             ResumeMismatchError lists the differences), "keep" all results, or "drop" those of the nodes
             that changed.
         retry_failed: Whether a resumed run runs failed items again.
+        stop: A `Stop`, by which the program may end the run early without losing what it has paid for.
 
     Returns:
         A `RunResult`.
 
     Raises:
+        RunStoppedError: If `stop` was asked, and something was left to do.
         What a node raised; FlowError where the graph is wrong; TypeError and ValueError for a wrong argument.
 
     Cancellation:
@@ -353,9 +371,16 @@ async def run(
     shared = {} if shared is None else shared
     journal = _journal(store, run_id, label(flow), changed, retry_failed, lambda: _of_flow(flow))
     async with opened(
-        running_host(), label(flow), concurrency=concurrency, observers=listeners, journal=journal
+        running_host(),
+        label(flow),
+        concurrency=concurrency,
+        observers=listeners,
+        journal=journal,
+        stop=stop,
     ) as place:
-        action = await flow._run_step(shared, place.inside(label(flow)))
+        action = await stoppable(
+            place, label(flow), lambda: flow._run_step(shared, place.inside(label(flow)))
+        )
         statistics = place.counts.statistics()
     stored = place.journal.run_id if place.journal is not None else None
     return RunResult(action, shared, stored, statistics)
@@ -371,6 +396,7 @@ def run_sync(
     observers: Iterable[Observer] = (),
     changed: Changed = "refuse",
     retry_failed: bool = True,
+    stop: Stop | None = None,
 ) -> RunResult:
     """As `run`, from synchronous code; the calling thread blocks until it is done.
 
@@ -378,8 +404,17 @@ def run_sync(
     patched; the loop around it stands still meanwhile, and `await run(…)` is the better way there. Inside an
     `exec` it is a run of its own, under no cap of the run around it.
 
+    With a `store`, on the main thread, Ctrl-C and SIGTERM are requests to stop: the first lets what is in
+    flight end (for 30 s, or the grace of the `stop` that is given) and records it, the second cancels, the
+    third leaves at once. How to go on is written to stderr. Handlers that the program has set itself stay.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, also where the run was done by then.
+        SystemExit: After SIGTERM, with the exit code 143.
+        Others as `run`.
+
     Cancellation:
-        Ctrl-C cancels the flow, waits for it, and is raised.
+        Without a store Ctrl-C cancels the flow, waits for it, and is raised.
 
     Example:
         >>> from asyncflow import AsyncFlow, AsyncNode
@@ -390,18 +425,40 @@ def run_sync(
         {'said': 'hello'}
     """
     _check_flow(flow)
-    return run_to_end(
-        lambda: run(
-            flow,
-            shared,
-            store=store,
-            run_id=run_id,
-            concurrency=concurrency,
-            observers=observers,
-            changed=changed,
-            retry_failed=retry_failed,
+
+    def to_end(stop: Stop | None) -> RunResult:
+        return run_to_end(
+            lambda: run(
+                flow,
+                shared,
+                store=store,
+                run_id=run_id,
+                concurrency=concurrency,
+                observers=observers,
+                changed=changed,
+                retry_failed=retry_failed,
+                stop=stop,
+            )
         )
-    )
+
+    if store is None and stop is None:
+        return to_end(None)
+    with stop_on_signals(stop=stop, leave=not in_loop()) as heard:
+        try:
+            result = to_end(heard)
+        except RunStoppedError as exc:
+            if heard.reason not in EXIT_CODES:
+                raise
+            if exc.run_id is not None:
+                _tell_people(how_to_resume(exc.run_id, store, given=run_id is not None))
+            raise as_exit(heard.reason, str(exc)) from None
+    if heard.reason in EXIT_CODES:  # it came too late for this run, but the program is to end
+        raise as_exit(heard.reason, f"{label(flow)} was done when {heard.reason} came")
+    return result
+
+
+def _tell_people(text: str) -> None:
+    sys.stderr.write(f"asyncflow: {text}\n")
 
 
 def _check_flow(flow: object) -> None:

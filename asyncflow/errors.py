@@ -25,6 +25,7 @@
     ├─ KeyNeededError                an item has no content to be known by, so it needs a key (a TypeError)
     ├─ DuplicateKeyError             two items of one place have the same key (a ValueError)
     ├─ ResumeMismatchError           the program is not the one that recorded the run; carries .differences
+    ├─ RunStoppedError               it was asked to stop before it was done; carries .reason .run_id
     ├─ RecordedError                 what an item failed with in an earlier process; carries .kind
     └─ HTTPError                     one HTTP call failed; carries .status .url .request_id .retry_after …
        ├─ HTTPConnectionError        no connection, or it broke (a TransientError, a ConnectionError)
@@ -329,6 +330,20 @@ class ResumeMismatchError(AsyncflowError):
     def __init__(self, message: str = "", *, differences: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.differences = differences
+
+
+class RunStoppedError(AsyncflowError):
+    """The run was asked to stop, and ended with something left to do. What was recorded is kept.
+
+    Attributes:
+        reason: Why it was asked, in a word: `"SIGINT"`, or what `Stop.request` was given.
+        run_id: The run that goes on where this one ended, or None where nothing was stored.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "", run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.run_id = run_id
 
 
 class RecordedError(AsyncflowError):

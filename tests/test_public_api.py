@@ -9,7 +9,8 @@ import asyncflow
 
 PUBLIC = """
 AsyncBatchFlow AsyncBatchNode AsyncFlow AsyncNode AsyncParallelBatchFlow AsyncParallelBatchNode BaseNode
-BatchFlow BatchNode Failed Flow Node Ok Problem Retry RunResult Skipped amap check run run_sync stream waiting
+BatchFlow BatchNode Failed Flow Node Ok Problem Retry RunResult Skipped Stop amap check run run_sync
+stop_on_signals stream waiting
 """.split()
 
 

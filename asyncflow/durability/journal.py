@@ -127,7 +127,7 @@ class RunJournal:
         return banner(self.counts, retry_failed=self._retry_failed) if self.resumed else None
 
     def close(self, how: str) -> None:
-        """Commit what waits and end the session: `"finished"`, `"failed"` or `"cancelled"`. Blocks."""
+        """Commit what waits and end the session: `"finished"`, `"failed"`, `"stopped"` or `"cancelled"`."""
         try:
             for place in self._open:
                 place.leave()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -19,7 +18,7 @@ from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
 from asyncflow.durability.store import RunRow, Store
-from asyncflow.errors import ResumeMismatchError, StoreError
+from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError
 
 T = TypeVar("T")
 
@@ -132,15 +131,21 @@ def open_run(
         try:
             yield journal
         except BaseException as exc:
-            stopped = (CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
             try:
-                journal.close("cancelled" if isinstance(exc, stopped) else "failed")
+                journal.close(_how(exc))
             except StoreError as trouble:  # what the block raised comes first
                 exc.add_note(f"and the run could not be closed: {trouble}")
             raise
         journal.close("finished")
     finally:
         writers.unshare(at)
+
+
+def _how(error: BaseException) -> str:
+    """How a session ended that ended with this."""
+    if isinstance(error, RunStoppedError):
+        return "stopped"
+    return "failed" if isinstance(error, Exception) else "cancelled"
 
 
 def as_store(store: Store | str | os.PathLike[str]) -> Store:

@@ -74,7 +74,8 @@ class Session:
 
     Attributes:
         started, ended: Seconds since 1970; `ended` is None while it is open, and for ever if it was killed.
-        how: `"finished"`, `"failed"`, `"cancelled"`, `"interrupted"`, or None: nobody has closed it yet.
+        how: `"finished"`, `"failed"`, `"stopped"` (it was asked to, and let its items end), `"cancelled"`,
+            `"interrupted"` (the process died), or None: nobody has closed it yet.
     """
 
     number: int

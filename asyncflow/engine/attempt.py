@@ -20,6 +20,7 @@ from asyncflow.engine.failure import (
 from asyncflow.engine.journal import Place
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
+from asyncflow.engine.stopping import Halted
 from asyncflow.engine.tasks import sleep
 from asyncflow.errors import BudgetSpentError, CoroutineReturnedError, NotSupportedError
 from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
@@ -37,6 +38,9 @@ async def attempt(slot: Slot, item: Any) -> Any:
             queued = run.host.now()
             await cap.acquire()
             slot.total_deadline += run.host.now() - queued  # no timeout runs while an item queues
+            if run.stop is not None and run.stop.asked:
+                cap.release()
+                raise Halted
         slot.holding = True
     try:
         if run.tell is not None:
@@ -213,8 +217,12 @@ async def _outcome_of(step: Step, item: Any, run: Run, keep: bool) -> Outcome[An
                 return Ok(await fall_back(slot, error), 0, None, item, slot.attempt)
             retrying(slot, error, wait)
             run.counts.retries += 1
-            if wait > 0:
+            if wait > 0 and run.stop is not None:
+                await _wait_unless_stopped(run, wait)
+            elif wait > 0:
                 await sleep(run.host, wait)
+            elif run.stop is not None and run.stop.asked:
+                raise Halted
             slot.attempt += 1
     except BudgetSpentError as exc:
         return skipped_outcome(exc, slot) if keep else failed_outcome(exc, slot)
@@ -224,6 +232,21 @@ async def _outcome_of(step: Step, item: Any, run: Run, keep: bool) -> Outcome[An
         current.reset(token)
         if deadlines is not None:
             deadlines.close()
+
+
+async def _wait_unless_stopped(run: Run, wait: float) -> None:
+    """Wait between two attempts. Raises Halted as soon as the run is asked to stop."""
+    assert run.stop is not None
+    waker = run.host.waker()
+    deaf = run.stop.listen(run.host, waker.set)
+    cancel = run.host.call_later(wait, waker.set)
+    try:
+        await waker.wait()
+    finally:
+        deaf()
+        cancel()
+    if run.stop.asked:
+        raise Halted
 
 
 def wait_after(slot: Slot, error: Exception) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, get_type_hints
 
 from asyncflow.clock import SYSTEM
 from asyncflow.engine.journal import Journal, Place
+from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
 from asyncflow.waiting import current, waiting
@@ -186,6 +187,7 @@ class Run:
         cap: The run-wide bound on running `exec`s, or None.
         tell: Where events go, or None when nobody listens: the one test that the hot path makes.
         journal: What remembers results across processes, or None.
+        stop: Who may ask it to end early, or None.
         path: Names from the outermost flow to here. Kept up to date only while somebody listens or
             remembers, and so are `trail` and `visit`.
         trail: As `path`, and by which way: visits and parameters of batch-flow runs. It names a place in
@@ -203,6 +205,7 @@ class Run:
         "path",
         "places",
         "pulse",
+        "stop",
         "tell",
         "trail",
         "visit",
@@ -215,6 +218,7 @@ class Run:
         cap: Cap | None = None,
         tell: Callable[[Event], None] | None = None,
         journal: Journal | None = None,
+        stop: Stop | None = None,
         path: tuple[str, ...] = (),
         trail: tuple[str, ...] = (),
         offload: bool = False,
@@ -225,6 +229,7 @@ class Run:
         self.cap = cap
         self.tell = tell
         self.journal = journal
+        self.stop = stop
         self.path = path
         self.trail = trail
         self.visit = 0
@@ -286,6 +291,7 @@ class Run:
             cap=self.cap,
             tell=self.tell,
             journal=self.journal,
+            stop=self.stop,
             path=self.path,
             trail=self.trail,
             offload=self.offload,

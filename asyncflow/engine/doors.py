@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from asyncflow.engine.context import Cap, Run, inner, surrounding
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Broadcast, Observer
+from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, RunFinished, RunResumed, RunStarted
 
@@ -21,6 +22,7 @@ async def opened(
     observers: tuple[Observer, ...] = (),
     waits: bool = True,
     journal: AbstractAsyncContextManager[Journal] | None = None,
+    stop: Stop | None = None,
 ) -> AsyncIterator[Run]:
     """A run for the block. Inside an `exec` it joins the run around it, and the `exec` counts as waiting.
 
@@ -30,6 +32,7 @@ async def opened(
         waits: Whether an `exec` around the block does nothing but wait for it.
         journal: Opens what remembers results; it is closed with the block. What runs inside an `exec` of
             a journaled run is part of that `exec`, and not remembered by itself.
+        stop: Who may ask it to end early; the work in the block goes through `stoppable` then.
     """
     outer = surrounding(host)
     cap = outer.cap if outer is not None else None
@@ -39,7 +42,7 @@ async def opened(
     tell = outer.tell if outer is not None else None
     if broadcast is not None:
         tell = broadcast.tell if tell is None else _both(tell, broadcast.tell)
-    run = Run(host, cap=cap, tell=tell, path=outer.path if outer is not None else ())
+    run = Run(host, cap=cap, tell=tell, stop=stop, path=outer.path if outer is not None else ())
     deaf: Callable[[], None] | None = None
     if tell is not None:
         tell(RunStarted(name, host.now()))

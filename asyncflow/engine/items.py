@@ -39,6 +39,7 @@ from asyncflow.engine.parking import Parked, Parking
 from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
+from asyncflow.engine.stopping import Halted
 from asyncflow.engine.tasks import Crew, LoneCrew, Waker
 from asyncflow.errors import BudgetSpentError, TooManyFailuresError
 from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
@@ -66,9 +67,11 @@ class Pool:
         "_base",
         "_began",
         "_crew",
+        "_cut",
         "_deadlines",
         "_deliver",
         "_detour",
+        "_dropped",
         "_ended",
         "_exhausted",
         "_give_up",
@@ -142,6 +145,9 @@ class Pool:
         self._uncommitted = 0
         self._most_uncommitted = max(64, concurrency)
         self._give_up: Callable[[], None] | None = None
+        #: Items that were taken and given up without an outcome, and whether anything was left undone.
+        self._dropped = 0
+        self._cut = False
         self._all_committed: Waker | None = None
         self._exhausted = False
         self._ended = False
@@ -167,11 +173,12 @@ class Pool:
     @property
     def cancelled(self) -> int:
         """Items that were cut off when the call ended."""
-        return self._unfinished + self.parked if self._ended else 0
+        return self._dropped + (self._unfinished + self.parked if self._ended else 0)
 
     @property
     def _unfinished(self) -> int:
-        return self.started - self.succeeded - self.failed - self.skipped - self.parked
+        ended = self.succeeded + self.failed + self.skipped + self._dropped
+        return self.started - ended - self.parked
 
     def statistics(self) -> Statistics:
         """A frozen copy of the counts at this moment."""
@@ -195,7 +202,8 @@ class Pool:
         """Run all items, then close the source.
 
         Raises:
-            The first failure, or TooManyFailuresError, as `on_error` says; what the source raised.
+            The first failure, or TooManyFailuresError, as `on_error` says; what the source raised;
+            Halted, if the run was asked to stop and something was left to do.
         """
         place = self.place
         counts, tell, host = place.counts, place.tell, place.host
@@ -203,6 +211,7 @@ class Pool:
             counts.pools.add(self)
         if tell is not None:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
+        deaf = place.stop.listen(host, self.drain) if place.stop is not None else None
         try:
             async with LoneCrew() if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
@@ -213,6 +222,10 @@ class Pool:
                 await host.outlast(self._all_committed)
             if self._ledger is not None:
                 self._ledger.leave()
+            if deaf is not None:
+                deaf()
+            if self._cut and self.error is None:
+                self.error = Halted()
             self._ended = True
             self._parking.close()
             if self._give_up is not None:
@@ -251,11 +264,39 @@ class Pool:
             The workers whose calls a timeout has already cancelled: their cleanup may still await.
         """
         self._exhausted = True
-        self._parking.halt()
+        self._dropped += self._parking.halt()
         self._review()
         ending = {slot.interrupt.ending() for slot in self._slots if slot.interrupt is not None}
         ending.discard(None)
         return ending
+
+    def drain(self) -> None:
+        """The run is asked to stop: begin nothing more, and let what is at work end."""
+        source = self.source
+        all_taken = self._exhausted or (source.length is not None and self.started >= source.length)
+        if self._parking or not all_taken:
+            self._cut = True
+        self._halt()
+        self._over()
+        self._leave_source()
+
+    def _leave_source(self) -> None:
+        """Where nothing is left at work but the wait for an item that will not be begun, end that wait."""
+        if self._cut and self._pulling and self._workers == 1 and self._crew is not None:
+            self.error = self.error or Halted()
+            self._crew.cancel()
+
+    def _asked_to_stop(self) -> bool:
+        """Asked before each item is begun: who calls `drain` is the host, and it may have had no turn yet."""
+        if self.place.stop is None or not self.place.stop.asked:
+            return False
+        self.drain()
+        return True
+
+    def _take_unless_stopped(self) -> Any:
+        if self._asked_to_stop():
+            raise StopIteration
+        return self.source.next()  # type: ignore[misc]  # None only on a detour
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
@@ -273,6 +314,8 @@ class Pool:
         """A worker: item after item. It raises nothing but a cancellation."""
         step, place, results = self.step, self.place, self._results
         call, take, now, ledger = step.call, self.source.next, SYSTEM.now, self._ledger
+        if place.stop is not None and take is not None:
+            take = self._take_unless_stopped
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
         plain = ledger is None and place.tell is None
         pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
@@ -345,6 +388,8 @@ class Pool:
             self._workers -= 1
             if changed:
                 self._hire(1, self._base)
+            if self._cut:
+                self._leave_source()
             self._crew.leave()  # type: ignore[union-attr]  # there is one while there are workers
 
     def _over(self) -> bool:
@@ -357,7 +402,7 @@ class Pool:
 
     async def _next(self) -> Parked | None:
         """The next item by the longer way: one whose wait is over, or from a source that may wait."""
-        while not self._over():
+        while not self._asked_to_stop() and not self._over():
             if self._parking.due:
                 parked = self._parking.take()
                 self._review()
@@ -384,6 +429,8 @@ class Pool:
                 self._exhausted = True
                 self._review()
                 continue
+            if self._asked_to_stop() or self._exhausted:  # meanwhile: nothing more begins
+                return None
             index = self.started
             self.started = index + 1
             if self._results is not None:
@@ -423,6 +470,9 @@ class Pool:
 
     async def _attempt_failed(self, slot: Slot, exc: BaseException) -> None:
         """Park the item for its next attempt, or end it: by its fallback, or as a failure."""
+        if isinstance(exc, Halted):  # a run of a flow, with nodes to go
+            self._drop()
+            return
         error = own_error(slot, exc)
         if error is None:
             raise exc
@@ -432,6 +482,9 @@ class Pool:
         try:
             wait = wait_after(slot, error)
             if wait is not None:
+                if self._parking.halted:
+                    self._drop()
+                    return
                 self.retries += 1
                 retrying(slot, error, wait)
                 self._parking.park(Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline), wait)
@@ -442,6 +495,11 @@ class Pool:
             self._end(slot, failed_outcome(final, slot))
             return
         self._end(slot, Ok(value, slot.index, slot.name, slot.item, slot.attempt))
+
+    def _drop(self) -> None:
+        """An item that was begun is given up without an outcome."""
+        self._dropped += 1
+        self._cut = True
 
     def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
         """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
@@ -472,7 +530,7 @@ class Pool:
             self._all_committed.set()
 
     async def _recalled(self, ledger: Place, slot: Slot) -> bool:
-        """Whether an earlier process has the item's outcome, which is then handed on."""
+        """Whether the item does not run: an earlier process has its outcome, which is handed on."""
         slot.key = ledger.key_of(slot.item)
         if ledger.has_records:
             kept = await ledger.recall(slot.key)
@@ -481,6 +539,9 @@ class Pool:
                 self._show(replace(kept, index=slot.index, key=slot.name, item=slot.item))
                 if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
                     await self.place.pulse.let_others_run()
+                return True
+            if self._parking.halted:
+                self._drop()
                 return True
         ledger.begin(slot.key)
         return False

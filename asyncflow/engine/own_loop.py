@@ -22,7 +22,7 @@ def run_to_end(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """
     context = contextvars.copy_context()
     context.run(current.set, None)
-    if not _in_loop():
+    if not in_loop():
         return context.run(asyncio.run, function())
     value: T = _Thread(function, context).finish()
     return value
@@ -35,7 +35,8 @@ def _task_around() -> asyncio.Task[Any] | None:
         return None
 
 
-def _in_loop() -> bool:
+def in_loop() -> bool:
+    """Whether this thread runs an event loop, of either kind."""
     return asyncio._get_running_loop() is not None or clock.in_trio()
 
 

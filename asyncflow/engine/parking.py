@@ -72,12 +72,14 @@ class Parking:
         parked.total_deadline += self._host.now() - parked.at
         return parked
 
-    def halt(self) -> None:
-        """Give up all that are here, and all that may still come."""
+    def halt(self) -> int:
+        """Give up all that are here, and all that may still come. Returns how many were here."""
         self.close()
         self.halted = True
+        count = len(self)
         self._waiting.clear()
         self.due.clear()
+        return count
 
     def close(self) -> None:
         """Let go of the timer."""

@@ -20,6 +20,7 @@ from asyncflow.engine.items import Pool
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Observer
 from asyncflow.engine.reorder import Reorder
+from asyncflow.engine.stopping import Stop, stoppable
 from asyncflow.engine.tasks import Detached, Host, Waker
 from asyncflow.events import Statistics
 from asyncflow.outcome import Outcome
@@ -74,8 +75,10 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
         host: Host | None = None,
         run: Run | None = None,
         journal: Callable[[], AbstractAsyncContextManager[Journal] | None] = lambda: None,
+        stop: Stop | None = None,
     ) -> None:
         self._journal = journal
+        self._stop = stop
         self._build = build
         self._name = name
         self._concurrency = concurrency
@@ -155,6 +158,7 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
                 2 * self._concurrency,
                 self._run,
                 self._journal,
+                self._stop,
             ),
             copy_context(),
         )
@@ -219,8 +223,10 @@ class _Supervisor:
         window: int,
         run: Run | None,
         journal: Callable[[], AbstractAsyncContextManager[Journal] | None],
+        stop: Stop | None,
     ) -> None:
         self._journal = journal
+        self._stop = stop
         self._build = build
         self._host = host
         self._inbox = inbox
@@ -242,8 +248,9 @@ class _Supervisor:
                     observers=self._observers,
                     waits=False,
                     journal=self._journal(),
+                    stop=self._stop,
                 ) as run:
-                    await self._run_pool(run)
+                    await stoppable(run, self._name, lambda: self._run_pool(run))
         except BaseException as exc:
             inbox.error = exc
             if self._host.cancelled(exc):

@@ -17,6 +17,7 @@ from asyncflow.engine.failure import describe
 from asyncflow.engine.items import collect
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.step import Step
+from asyncflow.engine.stopping import Halted
 from asyncflow.errors import ActionError, StepLimitError
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import BaseNode, label, outside, refuse_waiting_source, set_given, step_copy
@@ -161,7 +162,7 @@ class Flow(BaseNode):
     async def _walk_nodes(self, shared: Any, params: dict[str, Any], run: Run) -> Any:
         """One run over the nodes. Returns the last action."""
         node = check_start(self)
-        counts, limit, steps = run.counts, self.max_steps, 0
+        counts, limit, steps, stop = run.counts, self.max_steps, 0, run.stop
         places = None if run.tell is None and run.journal is None else _Places(self)
         while True:
             steps += 1
@@ -170,6 +171,8 @@ class Flow(BaseNode):
                     f"{label(self)} took {limit} steps without an end and was about to run {label(node)}: a "
                     "loop in it does not end; raise max_steps if that many are meant"
                 )
+            if stop is not None and stop.asked:
+                raise Halted
             counts.steps += 1
             step = step_copy(node)
             step.set_params(params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from asyncflow import (
     Failed,
     Flow,
     Node,
+    Stop,
     amap,
     run,
     run_sync,
     stream,
 )
-from asyncflow.errors import ResumeMismatchError
+from asyncflow.durability import SQLStore
+from asyncflow.errors import ResumeMismatchError, RunStoppedError
 from asyncflow.events import RunResumed
 
 calls: list[Any] = []
@@ -217,3 +220,35 @@ def test_what_runs_inside_an_exec_is_part_of_it(tmp_path: Path) -> None:
         result = run_sync(AsyncFlow(start=Sums()), {}, store=tmp_path / "runs.db", run_id="i")
         assert result.shared["sum"] == 6
     assert calls == [0, 1, 2]
+
+
+def test_how_a_session_ended_is_recorded(tmp_path: Path) -> None:
+    """Stopped is not failed, and neither is cancelled."""
+    store = SQLStore(tmp_path / "runs.db")
+
+    async def ends(how: str) -> None:
+        stop = Stop()
+
+        async def work(item: int) -> int:
+            if how == "failed":
+                raise ValueError
+            if how == "stopped":
+                stop.request("enough")
+            if how == "cancelled":
+                task.cancel()
+                await asyncio.sleep(1)
+            return item
+
+        task = asyncio.ensure_future(
+            amap(work, range(3), concurrency=1, store=store, run_id="h", changed="keep", stop=stop)
+        )
+        with suppress(ValueError, RunStoppedError, asyncio.CancelledError):
+            await task
+
+    hows = ["stopped", "failed", "cancelled", "finished"]
+    for how in hows:
+        asyncio.run(ends(how))
+    reader = store.open_reader()
+    row = reader.run("h")
+    reader.close()
+    assert row is not None and [session.how for session in row.sessions] == hows
