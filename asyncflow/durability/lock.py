@@ -12,7 +12,7 @@ import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncflow.errors import StoreError, StoreLockedError
 
@@ -25,6 +25,24 @@ except ImportError:  # pragma: no cover - not on this platform
 _TRIES, _PAUSE = 5, 0.02
 
 _held: dict[int, Lock] = {}
+
+
+class Holder(NamedTuple):
+    """Who holds a lock, as far as told; `started` is ISO 8601 text in UTC, to the second."""
+
+    pid: int | None = None
+    host: str | None = None
+    started: str | None = None
+
+    @staticmethod
+    def me(now: float | None = None) -> Holder:
+        moment = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
+        return Holder(os.getpid(), socket.gethostname(), moment.isoformat(timespec="seconds"))
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return "another process"
+        return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 class Lock:
@@ -61,7 +79,7 @@ class Lock:
                 return
             except BlockingIOError:
                 if last:
-                    raise _locked(what, _read(self._file)) from None
+                    raise refusal(what, _holder_in(self._file), _INSTEAD) from None
                 time.sleep(_PAUSE)
             except OSError as exc:
                 raise StoreError(f"{what} is on a file system without locks: {exc.strerror}") from exc
@@ -78,13 +96,7 @@ class Lock:
         os.close(self._file)
 
     def _write(self, *, dirty: bool) -> None:
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "dirty": dirty,
-        }
-        data = json.dumps(holder).encode() + b"\n"
+        data = json.dumps({**Holder.me()._asdict(), "dirty": dirty}).encode() + b"\n"
         try:
             os.pwrite(self._file, data, 0)
             os.ftruncate(self._file, len(data))
@@ -92,8 +104,8 @@ class Lock:
             raise StoreError(f"the lock file cannot be written: {exc.strerror}") from exc
 
 
-def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock now: pid, host, started, as far as told; None: nobody."""
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock now; None: nobody."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -101,17 +113,29 @@ def holder(path: Path) -> dict[str, Any] | None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read(file)
+        return _holder_in(file)
     finally:
         os.close(file)
     return None
 
 
-def describe(held: dict[str, Any]) -> str:
-    """A holder in words."""
-    if "pid" not in held:
-        return "another process"
-    return f"process {held['pid']} on {held['host']}, since {held['started']}"
+def refusal(what: str, held: Holder, instead: str) -> StoreLockedError:
+    """The error for whoever comes second."""
+    return StoreLockedError(
+        f"{what} is open for writing in {held}. Wait for it or end it; its runs can be looked at meanwhile. "
+        f"{instead}",
+        pid=held.pid,
+        host=held.host,
+        started=held.started,
+    )
+
+
+_INSTEAD = "A second run at the same time needs a file of its own"
+
+
+def _holder_in(file: int) -> Holder:
+    found = _read(file)
+    return Holder(*(found.get(name) for name in Holder._fields))
 
 
 def _read(file: int) -> dict[str, Any]:
@@ -120,16 +144,6 @@ def _read(file: int) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _locked(what: str, held: dict[str, Any]) -> StoreLockedError:
-    return StoreLockedError(
-        f"{what} is open for writing in {describe(held)}. Wait for it or end it; its runs can be looked at "
-        "meanwhile. A second run at the same time needs a file of its own",
-        pid=held.get("pid"),
-        host=held.get("host"),
-        started=held.get("started"),
-    )
 
 
 def _after_fork() -> None:

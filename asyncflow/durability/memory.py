@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
+from asyncflow.durability.lock import Holder
 from asyncflow.durability.marks import Mark, Marks, NoMarks
 from asyncflow.durability.store import (
     AGAIN,
@@ -55,15 +57,14 @@ class MemoryStore:
     def _close(self, session: int, how: str, now: float | None) -> None:
         for at, run in enumerate(self._runs):
             sessions = tuple(
-                Session(each.number, each.started, now, how) if each.number == session else each
-                for each in run.sessions
+                replace(each, ended=now, how=how) if each.number == session else each for each in run.sessions
             )
             self._runs[at] = RunRow(run.number, run.id, run.name, run.created, run.fingerprint, sessions)
 
     def open_reader(self) -> _MemoryReader:
         return _MemoryReader(self)
 
-    def holder(self) -> str | None:
+    def holder(self, run_id: str | None = None) -> str | None:
         return "this process" if self._lock.locked() else None
 
     def __repr__(self) -> str:
@@ -77,7 +78,8 @@ class _MemoryWriter:
 
     def start(self, run_id: str, name: str, fingerprint: str, now: float) -> tuple[int, int]:
         store = self._store
-        session = Session(next(store._sessions), now, None, None)
+        who = Holder.me()
+        session = Session(next(store._sessions), now, None, None, who.pid, who.host)
         for at, run in enumerate(store._runs):
             if run.id == run_id:
                 sessions = (*run.sessions, session)
@@ -113,7 +115,10 @@ class _MemoryWriter:
 
     def remove(self, run: int) -> None:
         store = self._store
-        sessions = {each.number for row in store._runs if row.number == run for each in row.sessions}
+        of_run = [each for row in store._runs if row.number == run for each in row.sessions]
+        if any(each.how is None for each in of_run):
+            raise StoreLockedError("the run is at work in this process: it cannot be removed")
+        sessions = {each.number for each in of_run}
         store._runs = [row for row in store._runs if row.number != run]
         store._log = [record for record in store._log if record.run != run]
         store._latest = {(record.place, record.key): at for at, record in enumerate(store._log)}

@@ -7,6 +7,7 @@ checkpoint at once: here exactly one connection does, and readers are opened so 
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 import struct
@@ -17,9 +18,10 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from asyncflow.durability import tables
+from asyncflow.durability import migrations, tables
 from asyncflow.errors import StoreError, StoreFormatError
 
 #: "aflw": what `file` and our own check know the file by.
@@ -35,7 +37,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def prepare(path: Path) -> None:
-    """Make the file where there is none, and refuse one that is not ours. The lock is held.
+    """Make the file where there is none, migrate an older one, refuse one that is not ours. The lock is held.
 
     Raises:
         StoreFormatError: If the file is something else, or of a newer version; it is left as it is.
@@ -43,8 +45,12 @@ def prepare(path: Path) -> None:
     """
     _warn_of_network(path)
     try:
+        for draft in path.parent.glob(glob.escape(path.name) + ".new-*"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
         if path.exists() and path.stat().st_size:
-            check_header(path)
+            version = check_header(path, older=True)
+            if version < tables.VERSION:
+                migrate(path, version)
         elif beside(path, "-wal").exists() and beside(path, "-wal").stat().st_size:
             raise StoreFormatError(
                 f"{path} is empty or gone, but its write-ahead log is there: restore the file"
@@ -55,8 +61,12 @@ def prepare(path: Path) -> None:
         raise StoreError(f"{path} cannot be opened for writing: {exc.strerror}") from exc
 
 
-def check_header(path: Path) -> None:
-    """Refuse what is not a store of this version, by the first bytes of the file."""
+def check_header(path: Path, *, older: bool = False) -> int:
+    """Refuse what is not a store of this version, by the first bytes of the file. Returns the version.
+
+    Args:
+        older: Whether one that can be migrated is as good.
+    """
     with path.open("rb") as file:
         head = file.read(100)
     if len(head) < 100 or not head.startswith(_MAGIC):
@@ -66,18 +76,58 @@ def check_header(path: Path) -> None:
     version, application = struct.unpack_from(">i", head, 60)[0], struct.unpack_from(">I", head, 68)[0]
     if application != APPLICATION_ID:
         raise StoreFormatError(f"{path} is a SQLite file of some other program. It was left as it is")
-    if version != tables.VERSION:
-        what = "update asyncflow" if version > tables.VERSION else "it cannot be migrated"
-        raise StoreFormatError(
-            f"{path} has version {version} of the schema, this asyncflow knows {tables.VERSION}: {what}. "
-            "It was left as it is"
-        )
+    if version != tables.VERSION and not (older and migrations.OLDEST <= version < tables.VERSION):
+        raise StoreFormatError(migrations.refusal(str(path), version))
+    return int(version)
+
+
+def migrate(path: Path, version: int) -> None:
+    """Make a store of today's version of an older one, on a copy that takes its place when it is whole.
+
+    Killed at any moment, the file is the older one or the newer one. Readers that have the older one open go
+    on reading that. The lock is held.
+
+    Raises:
+        StoreFormatError: If the file is damaged.
+        StoreError: If there is no room for a copy, or a reader does not let the log be emptied.
+    """
+    draft = beside(path, f".new-{os.getpid()}")
+    try:
+        engine = writing_engine(path)
+        try:
+            with engine.connect() as connection:
+                quick_check(connection, path)
+                # All is in the file then, and its log may go.
+                busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+                if busy:
+                    raise StoreError(f"{path} is to be migrated, but is being read: end the readers first")
+                connection.exec_driver_sql("VACUUM INTO ?", (str(draft),))
+        finally:
+            engine.dispose()
+        engine = create_engine(f"sqlite:///{draft}", poolclass=StaticPool)
+        try:
+            with engine.begin() as connection:
+                migrations.migrate(connection, version)
+                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
+            with engine.connect() as connection:
+                quick_check(connection, draft)
+        finally:
+            engine.dispose()
+        # Readers keep the old three files; whoever opens the path from now on must not meet two of them.
+        for suffix in ("-wal", "-shm"):
+            beside(path, suffix).unlink(missing_ok=True)
+        _put(draft, path)
+    except DBAPIError as exc:
+        raise StoreError(f"{path} cannot be migrated: {exc.orig}. It was left as it is") from exc
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            beside(draft, suffix).unlink(missing_ok=True)
 
 
 def _make(path: Path) -> None:
     """Built under another name and moved: whoever is killed half-way leaves no half-made store."""
     draft = beside(path, f".new-{os.getpid()}")
-    draft.unlink(missing_ok=True)
     engine = create_engine(f"sqlite:///{draft}", poolclass=StaticPool)
     try:
         with engine.begin() as connection:
@@ -88,6 +138,11 @@ def _make(path: Path) -> None:
         raise StoreError(f"{path} cannot be made: {exc}") from exc
     finally:
         engine.dispose()
+    _put(draft, path)
+
+
+def _put(draft: Path, path: Path) -> None:
+    """Move a whole file to its place, for good."""
     file = os.open(draft, os.O_RDONLY)
     os.fsync(file)
     os.close(file)
@@ -104,6 +159,7 @@ def writing_engine(path: Path) -> Engine:
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False, "cached_statements": 600},
+        hide_parameters=True,
     )
     return _with_pragmas(
         engine,
@@ -121,6 +177,7 @@ def reading_engine(path: Path) -> Engine:
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False},
+        hide_parameters=True,
     )
     return _with_pragmas(engine, "busy_timeout = 5000", "query_only = ON")
 

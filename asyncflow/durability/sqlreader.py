@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, Protocol
 from zlib import crc32
 
 from sqlalchemy import (
-    Connection,
-    Engine,
+    CursorResult,
+    Executable,
     Integer,
     Select,
-    Text,
     and_,
     bindparam,
-    cast,
     distinct,
     exists,
     func,
@@ -23,8 +22,8 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 
+from asyncflow.durability.dialects import Dialect, Unpack
 from asyncflow.durability.store import (
     ACTION,
     AGAIN,
@@ -46,7 +45,6 @@ _later = records.alias("later")
 _COUNTS = ~exists().where(
     _later.c.place == records.c.place, _later.c.key == records.c.key, _later.c.session > records.c.session
 )
-_KEY, _DATA = (_COLUMNS.index(records.c[name]) for name in ("key", "data"))
 #: Keys in one question; SQLite takes 32,766 parameters.
 _KEYS = 500
 #: What one reading-on brings, but for its last record.
@@ -55,12 +53,23 @@ _BYTES = 4 * 1024 * 1024
 _SEEKS = 1000
 
 
+class Link(Protocol):
+    """A connection that only reads."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+    def execute(self, question: Executable, parameters: dict[str, Any] | None) -> CursorResult[Any]:
+        """Raises StoreError where the database cannot be reached or read."""
+
+    def close(self) -> None: ...
+
+
 class SQLReader:
     """See `StoreReader`."""
 
-    def __init__(self, engine: Engine, connection: Connection) -> None:
-        self._engine = engine
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._questions = _questions(link.dialect)
 
     def runs(self) -> list[RunRow]:
         return self._runs(select(runs).order_by(runs.c.number))
@@ -78,19 +87,20 @@ class SQLReader:
 
     def following(self, run: int, after: int, limit: int) -> list[tuple[int, Record]]:
         while True:
-            (text,) = self._rows(_SIZES, {"run": run, "after": after, "limit": limit}, scalars=True)
+            sizes = self._ask("sizes", {"run": run, "after": after, "limit": limit})
             last, size = 0, 0
-            for seq, length in json.loads(text):
+            for seq, length in sizes:
                 last, size = seq, size + length
                 if size > _BYTES:
                     break
-            found = self._records(_FOLLOWING, {"run": run, "after": after, "last": last}) if last else []
+            asked = {"run": run, "after": after, "last": last}
+            found = [_record(row) for row in self._ask("following", asked)] if last else []
             if found or not last:
                 return found
             after = last  # all of these were replaced later
 
     def places(self, run: int, limit: int) -> list[int]:
-        return list(self._rows(select(places.c.id).where(places.c.run == run).limit(limit), scalars=True))
+        return [id for (id,) in self._rows(select(places.c.id).where(places.c.run == run).limit(limit))]
 
     def named_places(self, run: int) -> list[PlaceRow]:
         question = select(places.c.id, places.c.run, places.c.path, places.c.visit).where(places.c.run == run)
@@ -136,13 +146,12 @@ class SQLReader:
         return [Death(*row) for row in self._rows(question)]
 
     def close(self) -> None:
-        self._connection.close()
-        self._engine.dispose()
+        self._link.close()
 
     def _runs(self, question: Select[Any]) -> list[RunRow]:
         found = []
         for row in self._rows(question):
-            of_run = select(sessions.c.number, sessions.c.started, sessions.c.ended, sessions.c.how).where(
+            of_run = select(*(sessions.c[field.name] for field in fields(Session))).where(
                 sessions.c.run == row.number
             )
             openings = tuple(Session(*opening) for opening in self._rows(of_run.order_by(sessions.c.number)))
@@ -151,31 +160,22 @@ class SQLReader:
 
     def _find(self, places_: list[int], keys_: list[bytes]) -> list[tuple[int, Record]]:
         try:
-            return self._records(_FIND, {"places": places_, "keys": keys_})
-        except _TooLargeError:
+            return [_record(row) for row in self._ask("find", {"places": places_, "keys": keys_})]
+        except TooLargeError:
             if len(keys_) == 1:
                 raise
             half = len(keys_) // 2
             return self._find(places_, keys_[:half]) + self._find(places_, keys_[half:])
 
-    def _records(self, question: Select[Any], parameters: dict[str, Any]) -> list[tuple[int, Record]]:
-        (text,) = self._rows(question, parameters, scalars=True)
-        return [_record(row) for row in json.loads(text)]
+    def _ask(self, name: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        question, unpack = self._questions[name]
+        return unpack(self._link.execute(question, parameters).all())
 
-    def _rows(
-        self, question: Select[Any], parameters: dict[str, Any] | None = None, *, scalars: bool = False
-    ) -> Any:
-        try:
-            result = self._connection.execute(question, parameters)
-            return result.scalars().all() if scalars else result.all()
-        except DBAPIError as exc:
-            too_large = getattr(exc.orig, "sqlite_errorname", "") == "SQLITE_TOOBIG"
-            raise (_TooLargeError if too_large else StoreError)(
-                f"the store cannot be read: {exc.orig}"
-            ) from exc
+    def _rows(self, question: Select[Any]) -> Sequence[Any]:
+        return self._link.execute(question, None).all()
 
 
-class _TooLargeError(StoreError):
+class TooLargeError(StoreError):
     """More than SQLite puts into one row: 1 GB, as JSON."""
 
 
@@ -193,29 +193,12 @@ def _batches(keys: Sequence[tuple[int, bytes]]) -> Iterator[tuple[list[int], lis
         yield list(places_), keys_
 
 
-def _in_one_row(question: Select[Any]) -> Select[Any]:
-    """All rows of a question as one JSON array.
-
-    Python's SQLite gives the interpreter lock away around every row, and beside a busy event loop gets it
-    back only after 5 ms: 500 rows took seconds, and in one row they take milliseconds.
-    """
-    rows = question.subquery()
-    packed: list[Any] = [
-        func.printf("%!.17g", column) if column.name in ("began", "at") else column for column in rows.c
-    ]
-    packed[_KEY] = func.hex(rows.c.key)
-    packed[_DATA] = cast(rows.c.data, Text)  # it is UTF-8 without NUL
-    return select(func.json_group_array(func.json_array(*packed)))
-
-
-_FIND = _in_one_row(
-    select(*_COLUMNS).where(
-        records.c.place.in_(bindparam("places", expanding=True)),
-        records.c.key.in_(bindparam("keys", expanding=True)),
-        _COUNTS,
-    )
+_FIND = select(*_COLUMNS).where(
+    records.c.place.in_(bindparam("places", expanding=True)),
+    records.c.key.in_(bindparam("keys", expanding=True)),
+    _COUNTS,
 )
-_FOLLOWING = _in_one_row(
+_FOLLOWING = (
     select(*_COLUMNS)
     .where(
         records.c.seq > bindparam("after"),
@@ -225,24 +208,27 @@ _FOLLOWING = _in_one_row(
     )
     .order_by(records.c.seq)
 )
-_sizes = (
+_SIZES = (
     select(records.c.seq, func.length(records.c.data).label("size"))
     .where(records.c.seq > bindparam("after"), records.c.run == bindparam("run"))
     .order_by(records.c.seq)
     .limit(bindparam("limit", type_=Integer))
-    .subquery()
 )
-_SIZES = select(func.json_group_array(func.json_array(_sizes.c.seq, _sizes.c.size)))
 
 
-def _record(row: list[Any]) -> tuple[int, Record]:
+def _questions(dialect: Dialect) -> dict[str, tuple[Select[Any], Unpack]]:
+    return {
+        "find": dialect.form(_FIND),
+        "following": dialect.form(_FOLLOWING),
+        "sizes": dialect.form(_SIZES),
+    }
+
+
+def _record(row: Sequence[Any]) -> tuple[int, Record]:
     seq, run, place, key, session, kind, attempts, position, label, began, at, data, usage, checksum = row
-    key, data = bytes.fromhex(key), data.encode()
     if crc32(data, crc32(key)) != checksum:
         raise StoreFormatError(
             f"record {seq} is damaged (item {position}, key {key.hex()}): its checksum is wrong. "
             "Nothing was changed"
         )
-    return seq, Record(
-        run, place, key, session, kind, attempts, position, label, float(began), float(at), data, usage
-    )
+    return seq, Record(run, place, key, session, kind, attempts, position, label, began, at, data, usage)

@@ -1,4 +1,4 @@
-"""The store over SQLAlchemy Core: SQLite now, and written so that PostgreSQL is a second dialect.
+"""The store over SQLAlchemy Core, in one SQLite file. `postgres` is the same on a server.
 
 Example:
     >>> store = SQLStore("runs.db")
@@ -12,15 +12,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, CursorResult, Engine, Executable, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from asyncflow.durability import lock, marks, sqlite, tables
-from asyncflow.durability.marks import FileMarks
-from asyncflow.durability.sqlreader import SQLReader
+from asyncflow.durability import dialects, lock, marks, sqlite, tables
+from asyncflow.durability.marks import FileMarks, Mark, Marks, NoMarks
+from asyncflow.durability.sqlreader import SQLReader, TooLargeError
 from asyncflow.durability.sqlwriter import SQLWriter
 from asyncflow.durability.store import INTERRUPTED
 from asyncflow.errors import NotSupportedError, StoreError, StoreFormatError
+
+_dialect = dialects.SQLite()
 
 
 class SQLStore:
@@ -36,7 +38,9 @@ class SQLStore:
     def __init__(self, url: str | os.PathLike[str] = "runs.db") -> None:
         text = os.fspath(url)
         if "://" in text and not text.startswith("sqlite:///"):
-            raise NotSupportedError(f"a store is a path or sqlite:///path, not {text.split(':')[0]}://…")
+            raise NotSupportedError(
+                f"a store is a path, sqlite:///path or postgresql://…, not {text.split(':')[0]}://…"
+            )
         self.path = Path(text.removeprefix("sqlite:///"))
 
     @property
@@ -60,15 +64,108 @@ class SQLStore:
         if not path.exists():
             raise StoreError(f"there is no store at {path}")
         sqlite.check_header(path)
-        engine = sqlite.reading_engine(path)
-        return SQLReader(engine, _connect(engine, path))
+        return SQLReader(_Link(sqlite.reading_engine(path), path))
 
-    def holder(self) -> str | None:
+    def holder(self, run_id: str | None = None) -> str | None:
         found = lock.holder(sqlite.beside(self.path.resolve(), ".lock"))
-        return None if found is None else lock.describe(found)
+        return None if found is None else str(found)
 
     def __repr__(self) -> str:
         return f"SQLStore({str(self.path)!r})"
+
+
+class _Link:
+    """See `sqlreader.Link`."""
+
+    dialect = _dialect
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        self._engine = engine
+        self._connection = _connect(engine, path)
+
+    def execute(self, question: Executable, parameters: dict[str, Any] | None) -> CursorResult[Any]:
+        try:
+            return self._connection.execute(question, parameters)
+        except DBAPIError as exc:
+            too_large = getattr(exc.orig, "sqlite_errorname", "") == "SQLITE_TOOBIG"
+            raise (TooLargeError if too_large else StoreError)(
+                f"the store cannot be read: {exc.orig}"
+            ) from exc
+
+    def close(self) -> None:
+        self._connection.close()
+        self._engine.dispose()
+
+
+class _Site:
+    """See `sqlwriter.Site`: one connection, under the lock of the file, which covers all of its runs.
+
+    Attributes:
+        last: The position of the last record.
+    """
+
+    dialect = _dialect
+
+    def __init__(self, engine: Engine, connection: Connection, held: lock.Lock, last: int) -> None:
+        self.engine = engine
+        self.marks: Marks = NoMarks()
+        self.last = last
+        self.retryable = sqlite.retryable
+        self._connection = connection
+        self._lock = held
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    def rollback(self, connection: Connection) -> None:
+        if connection.connection.in_transaction:  # some errors have rolled back already
+            connection.exec_driver_sql("ROLLBACK")
+
+    def claim(self, connection: Connection, run: int, run_id: str) -> list[Mark]:
+        return []
+
+    def opened(self, run: int) -> None:
+        pass
+
+    def ended(self, run: int) -> None:
+        pass
+
+    def added(self, cursor: Any) -> None:
+        self.last = max(self.last, cursor.lastrowid)
+        self.marks.committed(self.last)
+
+    def removed(self, connection: Connection) -> None:
+        # Before the commit: after a kill in between, the marks miss too little rather than too much.
+        self.last = connection.execute(select(func.max(tables.records.c.seq))).scalar() or 0
+        self.marks.committed(self.last)
+
+    def size(self, connection: Connection) -> int:
+        pages, each = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
+        )
+        return int(pages * each)
+
+    def compact(self, connection: Connection) -> None:
+        connection.exec_driver_sql("VACUUM")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self, *, clean: bool) -> None:
+        # In this order: killed between two steps, the next opening checks too much rather than too little.
+        self._connection.close()
+        self.engine.dispose()
+        if isinstance(self.marks, FileMarks):
+            if clean:
+                self.marks.remove()
+            else:
+                self.marks.close()
+        self._lock.release(clean=clean)
+
+    def abandon(self) -> None:
+        _left_alone.append((self._connection, self.engine, self.marks))
+
+
+#: Connections of a parent process, kept so that no destructor touches the parent's files.
+_left_alone: list[Any] = []
 
 
 def _connect(engine: Engine, path: Path) -> Connection:
@@ -106,11 +203,12 @@ def _open(path: Path, held: lock.Lock) -> SQLWriter:
         # Nobody else can be writing: what was never closed was cut off.
         cut = update(tables.sessions).where(tables.sessions.c.how.is_(None)).values(how=INTERRUPTED)
         connection.execute(cut)
-        writer = SQLWriter(engine, connection, held, last)
+        site = _Site(engine, connection, held, last)
+        writer = SQLWriter(site)
         if in_flight:
             writer.bury(in_flight)
-        writer.marks = FileMarks(marked)
-        writer.marks.committed(last)
+        site.marks = FileMarks(marked)
+        site.marks.committed(last)
         return writer
     except DBAPIError as exc:
         _discard(engine, connection)

@@ -1,8 +1,9 @@
 """Where runs are kept: the port that the journal speaks to, and the records that pass through it.
 
-A `Store` hands out one `StoreWriter` at a time, under a lock that the operating system takes back from a
-dead process, and any number of `StoreReader`s. All calls block and are made on threads. Records are only ever
-added; a later session's record of the same key stands in the place of an earlier one.
+A `Store` hands out a `StoreWriter` under a lock that is taken back from a dead process, and any number of
+`StoreReader`s. A run has one writer at a time; where runs share a file, so does the file. All calls block and
+are made on threads. Records are only ever added; a later session's record of the same key stands in the place
+of an earlier one.
 """
 
 from __future__ import annotations
@@ -76,12 +77,15 @@ class Session:
         started, ended: Seconds since 1970; `ended` is None while it is open, and for ever if it was killed.
         how: `"finished"`, `"failed"`, `"stopped"` (it was asked to, and let its items end), `"cancelled"`,
             `"interrupted"` (the process died), or None: nobody has closed it yet.
+        pid, host: Which process it was, and where; None where that was not recorded.
     """
 
     number: int
     started: float
     ended: float | None
     how: str | None
+    pid: int | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +117,20 @@ class PlaceCount:
 
 
 class StoreWriter(Protocol):
-    """The one writer. Every method is a transaction, and durable when it returns."""
+    """The one writer in this process. Every method is a transaction, and durable when it returns."""
 
-    #: Where items in flight are marked.
-    marks: Marks
+    @property
+    def marks(self) -> Marks:
+        """Where items in flight are marked."""
 
     def start(self, run_id: str, name: str, fingerprint: str, now: float) -> tuple[int, int]:
-        """Open a run, made if it is new, with this fingerprint. Returns its and the session's number."""
+        """Open a run, made if it is new, with this fingerprint. Returns its and the session's number.
+
+        Sessions of it that a dead process left open are closed as interrupted.
+
+        Raises:
+            StoreLockedError: If another process writes to this run.
+        """
 
     def end(self, session: int, how: str, now: float) -> None:
         """Close a session."""
@@ -131,7 +142,11 @@ class StoreWriter(Protocol):
         """Add a death for each of these items that has no record of its session."""
 
     def remove(self, run: int) -> None:
-        """Delete a run and all that belongs to it."""
+        """Delete a run and all that belongs to it.
+
+        Raises:
+            StoreLockedError: If it is at work.
+        """
 
     def compact(self) -> tuple[int, int]:
         """Give back the space of what was deleted. Returns the store's size in bytes before and after."""
@@ -198,5 +213,9 @@ class Store(Protocol):
     def open_reader(self) -> StoreReader:
         """Raises StoreError where there is nothing to read."""
 
-    def holder(self) -> str | None:
-        """Who writes to it now, in words; None: nobody."""
+    def holder(self, run_id: str | None = None) -> str | None:
+        """Who writes to it now, or, where a run is named, to that run, in words; None: nobody.
+
+        A file has one writer for all of its runs; a database on a server has one for each run. A run whose
+        last session nobody has closed is at work if it has a holder, and was interrupted if not.
+        """

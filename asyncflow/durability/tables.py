@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -42,6 +42,8 @@ sessions = Table(
     Column("started", Double, nullable=False),
     Column("ended", Double),
     Column("how", Text),
+    Column("pid", Integer),
+    Column("host", Text),
 )
 
 places = Table(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +67,30 @@ def test_what_was_appended_is_found_and_nothing_else(store: Store) -> None:
     writer.close()
 
 
-def test_a_writer_is_alone_until_it_is_closed(store: Store) -> None:
+def test_a_run_has_one_writer_until_it_is_closed(store: Store) -> None:
     """A second writer is refused, `holder` says that there is one, and after `close` the next may come."""
-    assert store.holder() is None
-    writer = store.open_writer()
-    assert store.holder()
+    assert store.holder() is None and store.holder("a") is None
+    writer, _, session = started(store)
+    assert store.holder() and store.holder("a")
     with pytest.raises(StoreLockedError):
-        store.open_writer()
+        with closing(store.open_writer()) as second:
+            second.start("a", "name", "{}", 11.0)
+    writer.end(session, "finished", 12.0)
     writer.close()
-    assert store.holder() is None
-    store.open_writer().close()
+    assert store.holder() is None and store.holder("a") is None
+    writer, _, _ = started(store)
+    writer.close()
+
+
+def test_a_session_tells_whose_it_is(store: Store) -> None:
+    """Process and machine, for whoever finds the run at work or interrupted."""
+    writer, _, _ = started(store)
+    reader = store.open_reader()
+    row = reader.run("a")
+    assert row is not None
+    assert [(each.pid, each.host) for each in row.sessions] == [(os.getpid(), socket.gethostname())]
+    reader.close()
+    writer.close()
 
 
 def test_a_run_is_opened_many_times_and_keeps_its_number(store: Store) -> None:
@@ -97,17 +114,21 @@ def test_a_run_is_opened_many_times_and_keeps_its_number(store: Store) -> None:
 
 
 def test_a_session_that_nobody_closed_was_interrupted(store: Store) -> None:
-    """The next opening of the store says so; a session that was closed keeps its word."""
+    """The next opening of the run says so; a session that was closed keeps its word."""
     writer, _, first = started(store)
     writer.end(first, "finished", 11.0)
     writer.start("a", "", "{}", 12.0)
     writer.close()
-    store.open_writer().close()
+    writer = store.open_writer()
+    _, last = writer.start("a", "", "{}", 13.0)
+    writer.end(last, "finished", 14.0)
+    writer.close()
     reader = store.open_reader()
     row = reader.run("a")
     assert row is not None and [(s.how, s.ended) for s in row.sessions] == [
         ("finished", 11.0),
         ("interrupted", None),
+        ("finished", 14.0),
     ]
     reader.close()
 
@@ -157,6 +178,9 @@ def test_runs_do_not_see_each_other(store: Store) -> None:
     assert [r.position for _, r in reader.following(other, 0, 10)] == [2]
     assert reader.places(run, 10) == [PLACE]
     assert [(c.path, c.visit) for c in reader.counts(other)] == [(("m",), 1)]
+    with pytest.raises(StoreLockedError, match="at work in this process"):
+        writer.remove(other)
+    writer.end(other_session, "finished", 12.0)
     writer.remove(other)
     assert reader.run("b") is None and reader.following(other, 0, 10) == []
     assert [r.position for _, r in reader.following(run, 0, 10)] == [1]
@@ -227,6 +251,7 @@ def test_what_was_deleted_gives_its_space_back(store: Store) -> None:
     writer.append([PlaceRow(PLACE, run, ("n",), 0), PlaceRow(PLACE + 1, other, ("n",), 0)], big)
     writer.append([], [record(7, of_other, run=other, place=PLACE + 1)])
     reader = store.open_reader()
+    writer.end(session, "finished", 12.0)
     writer.remove(run)
     before, after = writer.compact()
     assert after <= before and (isinstance(store, MemoryStore) or after < before / 4)

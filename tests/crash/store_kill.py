@@ -37,7 +37,7 @@ ITEMS, CONCURRENCY = 400, 16
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before commit": (SQLWriter, "append", True),
     "after commit": (SQLWriter, "append", False),
-    "inside group": (SQLWriter, "_insert", False),
+    "inside group": (SQLWriter, "_add", False),
     "before the first mark": (FileMarks, "set", True),
     "opening, lock taken": (Lock, "soil", True),
     "opening, session begun": (SQLWriter, "start", False),

@@ -44,7 +44,7 @@ def test_the_connection_keeps_the_promise(tmp_path: Path) -> None:
     store = SQLStore(tmp_path / "runs.db")
     writer = store.open_writer()
     found = {
-        name: writer._connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+        name: writer._site.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
         for name in ("journal_mode", "synchronous", "mmap_size", "application_id", "user_version")
     }
     assert found == {

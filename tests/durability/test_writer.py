@@ -141,7 +141,7 @@ def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(home: Any, tmp
     """SQLITE_FULL: what was committed stays, what is in hand waits, and is there when space has come."""
     store, told = SQLStore(tmp_path / "runs.db"), Told()
     writer = Writer(store, grace=20)
-    connection = writer._backend._connection  # type: ignore[attr-defined]
+    connection = writer._backend._site.connection()  # type: ignore[attr-defined]
     pages = writer.call(lambda _: connection.exec_driver_sql("PRAGMA page_count").scalar())
     writer.call(lambda _: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
     writer.submit(record(1, data=b"x" * 50_000), PLACE, told.about(1), home)
