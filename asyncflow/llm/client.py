@@ -50,8 +50,8 @@ class LLMClient:
             provider's own address counts.
         api_key: Where it is None, the variable `OPENAI_API_KEY` (`ANTHROPIC_API_KEY`) is read, once, here.
             `""` sends no key, as many local servers like it. The key appears in no error, `repr` or log.
-        concurrency: Calls on the wire at once: a number, `"auto"` for a limit that finds itself, or None,
-            which leaves it to whoever calls (`amap`, a node).
+        concurrency: Calls on the wire at once: a number; `"auto"`, a limit that finds itself, from 16 at
+            first to 1,000; or None, which leaves it to whoever calls (`amap`, a node).
         requests_per_minute, tokens_per_minute: The provider's quotas, used whole and never passed.
         limits: A `Limits`, whose lane for this provider, key and model this client shares; by default those
             of the running event loop. Or a `Lane` of your own, instead of these four.
@@ -83,7 +83,7 @@ class LLMClient:
         provider: str = "openai",
         base_url: str | None = None,
         api_key: str | None = None,
-        concurrency: int | Literal["auto"] | None = None,
+        concurrency: int | Literal["auto"] | None = "auto",
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         limits: Limits | Lane | None = None,
@@ -337,7 +337,7 @@ def _lane(
 ) -> Lane | Callable[[], Lane]:
     """The lane, or how to find it once an event loop runs."""
     if limits is not None and not isinstance(limits, Limits):
-        if settings != LaneSettings():
+        if settings not in (LaneSettings(), LaneSettings(concurrency="auto")):
             raise ValueError(
                 "limits= is a lane of its own, instead of concurrency= and quotas: give one, or a Limits"
             )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from asyncflow import clock
 from asyncflow.errors import RateLimitedError
 from asyncflow.events import Event, LanePaused, LaneResumed, LaneStopped, LimitChanged
-from asyncflow.policy.adaptive import CUT, Adaptive, Change
+from asyncflow.policy.adaptive import CUT, START, Adaptive, Change
 from asyncflow.policy.attempt import Attempt
 from asyncflow.policy.breaker import Breaker
 from asyncflow.policy.ending import Ending, refused_unsent
@@ -126,7 +126,7 @@ class RateLane:
         if old.concurrency != self.settings.concurrency and self.settings.concurrency != "auto":
             known = old.concurrency if isinstance(old.concurrency, int) else None
             self._say(LimitChanged(self.name, now, "concurrency", known, self.limit, why))
-        self._fit()
+        self._fit(old.concurrency if isinstance(old.concurrency, int) else START)  # from what held until now
         if self._auto is not None and self.settings.highest < self._auto.highest:
             self._changed(now, self._auto.cap(self.settings.highest))
 
@@ -215,8 +215,6 @@ class RateLane:
             ready = max(ready, self._tokens.ready_at(now, tokens))
         if ready > now or full:
             return ready if ready > now else math.inf
-        if auto is not None and not self._started:
-            self._ramp(now, 0.0)  # some providers refuse a slope, whatever the rate
         self._started += 1
         self._running += 1
         attempt.number = self._started
@@ -341,13 +339,13 @@ class RateLane:
         self._pace_until = wake + length
         self._spacing = length / max(calls, 1)
 
-    def _fit(self) -> None:
+    def _fit(self, start: int = START) -> None:
         """Bring the rules in line with the settings; what they have counted so far is kept."""
         settings = self.settings
         self._requests = _rate(self._requests, settings.requests_per_minute)
         self._tokens = _rate(self._tokens, settings.tokens_per_minute)
         if settings.concurrency == "auto" and self._auto is None:
-            self._auto = Adaptive(highest=settings.highest)
+            self._auto = Adaptive(start=start, highest=settings.highest)
 
     def _state(self, now: float) -> str:
         if self._stopped is not None:

@@ -67,6 +67,16 @@ def test_a_hidden_limit_is_found(
     assert len(provider.refused) <= 0.02 * len(provider.asked)
 
 
+@both
+def test_slow_start_does_not_hold_back_for_long(backend: str) -> None:
+    """A thousand tasks and a provider that takes them all: all are under way after the seventh round."""
+    provider = Provider(latency=1.0, spread=0.0)
+    run(lambda: work(RateLane(LaneSettings(concurrency="auto")), provider, seconds=8, workers=1000), backend)
+    assert provider.peak == 1000
+    assert sum(7 <= moment < 8 for moment in provider.asked) >= 990
+    assert len(provider.asked) >= 16 + 32 + 64 + 128 + 256 + 512 + 1000
+
+
 class Moving(Provider):
     """A hidden limit that changes: (from second, limit)."""
 

@@ -71,9 +71,9 @@ async def test_a_quota_of_tokens_is_used_though_max_tokens_is_too_high() -> None
 
 
 @pytest.mark.asyncio
-async def test_auto_finds_a_hidden_limit() -> None:
-    """Against 20 at once, few are refused, none fails, and the lane ends up near the limit."""
-    limits = Limits(concurrency="auto", seed=1)
+async def test_a_hidden_limit_is_found_by_default() -> None:
+    """Unconfigured, against 20 at once: few are refused, none fails, and the lane ends up near the limit."""
+    limits = Limits(seed=1)
     async with SimulatedProvider(latency=0.1, spread=0.2, concurrency_limit=20) as provider:
         async with client(provider, limits=limits) as llm:
             ended = await ask(llm, 500)
@@ -151,6 +151,19 @@ async def test_a_dead_server_is_left_alone() -> None:
                     group.start_soon(http.get, "http://127.0.0.1:1/")
         assert 20 <= http.statistics().attempts <= 24
     assert limits.statistics()[0].state == "down" and limits.statistics()[0].running == 0
+
+
+def test_auto_is_the_default() -> None:
+    """A client finds its own limit, under any number that its Limits or another client of the lane give."""
+    limits = Limits()
+    for options, found in ({}, ("auto", 1000)), ({"concurrency": 30}, ("auto", 30)), ({}, ("auto", 30)):
+        client = LLMClient("m", base_url="http://x", api_key="", limits=limits, **options)  # type: ignore[arg-type]
+        lane = client._http.lane
+        assert (lane.settings.concurrency, lane.settings.highest) == found  # type: ignore[attr-defined]
+    fixed = LLMClient("n", base_url="http://x", api_key="", limits=limits, concurrency=30)._http.lane
+    assert fixed.limit == 30  # type: ignore[attr-defined]
+    assert LLMClient("n", base_url="http://x", api_key="", limits=limits)._http.lane is fixed
+    assert fixed.limit == 30 and fixed.settings.concurrency == "auto"  # type: ignore[attr-defined]
 
 
 def test_one_way_to_say_it() -> None:
