@@ -487,7 +487,8 @@ class Pool:
                     return
                 self.retries += 1
                 retrying(slot, error, wait)
-                self._parking.park(Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline), wait)
+                parked = Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline, slot.key)
+                self._parking.park(parked, wait)
                 self._review()
                 return
             value = await fall_back(slot, error)

@@ -17,6 +17,7 @@ from asyncflow import (
     Failed,
     Flow,
     Node,
+    Retry,
     Stop,
     amap,
     run,
@@ -252,3 +253,42 @@ def test_how_a_session_ended_is_recorded(tmp_path: Path) -> None:
     row = reader.run("h")
     reader.close()
     assert row is not None and [session.how for session in row.sessions] == hows
+
+
+@pytest.mark.parametrize("door", ["amap", "stream", "node"])
+def test_what_needed_a_second_attempt_is_read_back(tmp_path: Path, door: str) -> None:
+    """Its result is recorded under its own key, with the attempts that it took."""
+    store = SQLStore(tmp_path / "runs.db")
+
+    async def work(item: int) -> int:
+        calls.append(item)
+        if calls.count(item) == 1:
+            raise OSError(item)
+        return 10 * item
+
+    class Works(AsyncParallelBatchNode):
+        retry = Retry(attempts=3, wait=0.001)
+
+        async def prep_async(self, shared: Any) -> Any:
+            return range(5)
+
+        async def exec_async(self, item: int) -> int:
+            return await work(item)
+
+        async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared["out"] = exec_res
+
+    async def go() -> Any:
+        options: Any = {"retry": Works.retry, "store": store, "run_id": "r"}
+        if door == "amap":
+            return await amap(work, range(5), **options)
+        if door == "stream":
+            return [outcome.value async for outcome in stream(work, range(5), ordered=True, **options)]
+        return (await run(AsyncFlow(start=Works()), {}, store=store, run_id="r")).shared["out"]
+
+    for _ in range(2):
+        assert asyncio.run(go()) == [0, 10, 20, 30, 40]
+        assert sorted(calls) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    reader = store.open_reader()
+    assert [record.attempts for _, record in reader.following(1, 0, 100) if record.kind == 0] == [2] * 5
+    reader.close()
