@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from asyncflow.cli.items.command import app as items
 from asyncflow.cli.map.command import map_rows
+from asyncflow.cli.runs.command import app as runs
 from asyncflow.cli.simulate import simulate
 
 app = typer.Typer(
@@ -57,5 +59,7 @@ def demo(
     )
 
 
+app.add_typer(runs, name="runs", no_args_is_help=True)
+app.add_typer(items, name="items", no_args_is_help=True)
 app.command("map")(map_rows)
 app.command("simulate")(simulate)

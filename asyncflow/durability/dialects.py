@@ -25,10 +25,12 @@ class Dialect(Protocol):
 
     Attributes:
         begin: Opens a transaction that may write.
+        snapshot: Opens one that reads what is there now, whatever is committed meanwhile.
         most_rows: Rows in one insertion.
     """
 
     begin: str
+    snapshot: str
     most_rows: int
 
     def insertion(
@@ -44,6 +46,7 @@ class SQLite:
     """See `Dialect`."""
 
     begin = "BEGIN IMMEDIATE"
+    snapshot = "BEGIN"
     #: SQLite takes 32,766 parameters in a statement; no group needs to be larger than this.
     most_rows = 992
 
@@ -118,6 +121,7 @@ class PostgreSQL:
     """See `Dialect`."""
 
     begin = "BEGIN"
+    snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     most_rows = 10_000
 
     def insertion(

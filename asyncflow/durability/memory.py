@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 
 from asyncflow.durability.lock import Holder
@@ -142,6 +144,16 @@ class _MemoryWriter:
 class _MemoryReader:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        real, self._store = self._store, copy(self._store)
+        for name in ("_log", "_latest", "_places", "_runs", "_deaths"):
+            setattr(self._store, name, copy(getattr(real, name)))
+        try:
+            yield
+        finally:
+            self._store = real
 
     def runs(self) -> list[RunRow]:
         return list(self._store._runs)

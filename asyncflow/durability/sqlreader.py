@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, Protocol
 from zlib import crc32
@@ -21,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
 )
 
 from asyncflow.durability.dialects import Dialect, Unpack
@@ -70,6 +72,14 @@ class SQLReader:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._questions = _questions(link.dialect)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._link.execute(text(self._link.dialect.snapshot), None)
+        try:
+            yield
+        finally:
+            self._link.execute(text("ROLLBACK"), None)
 
     def runs(self) -> list[RunRow]:
         return self._runs(select(runs).order_by(runs.c.number))

@@ -9,6 +9,7 @@ of an earlier one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -163,6 +164,9 @@ class StoreWriter(Protocol):
 
 class StoreReader(Protocol):
     """Reads what is committed. Used by one thread at a time."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Within the block all is read as it is at the first question, whatever is committed meanwhile."""
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""

@@ -232,6 +232,21 @@ def test_an_item_that_is_wanted_again_is_neither_done_nor_failed_nor_suspect(sto
     writer.close()
 
 
+def test_a_snapshot_stands_still(store: Store) -> None:
+    """Within `snapshot` nothing that is committed meanwhile is seen; after it, it is."""
+    writer, run, session = started(store)
+    writer.append([PlaceRow(PLACE, run, ("n",), 0)], [record(1, session, FAILED, run=run)])
+    reader = store.open_reader()
+    with reader.snapshot():
+        ((_, first),) = reader.following(run, 0, 10)
+        _, second = writer.start("a", "", "{}", 12.0)
+        writer.append([], [record(n, second, run=run) for n in (1, 2)])
+        assert [found for _, found in reader.following(run, 0, 10)] == [first]
+    assert [found.kind for _, found in reader.following(run, 0, 10)] == [OK, OK]
+    reader.close()
+    writer.close()
+
+
 def test_places_are_named(store: Store) -> None:
     """`named_places` gives number, path and visit of a run's places, in the order of coming."""
     writer, run, session = started(store)

@@ -1,0 +1,1 @@
+"""`asyncflow items`: the items of a stored run: listing them, showing one, having some run again."""
