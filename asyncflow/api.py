@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,7 @@ from asyncflow.policy.retry import Retry
 T = TypeVar("T")
 R = TypeVar("R")
 Items = Iterable[T] | AsyncIterable[T]
+Version = str | Mapping[str, str] | None
 
 
 @overload
@@ -67,6 +68,7 @@ async def amap(
     changed: Changed = ...,
     retry_failed: bool = ...,
     stop: Stop | None = ...,
+    version: Version = ...,
 ) -> list[R]: ...
 @overload
 async def amap(
@@ -87,6 +89,7 @@ async def amap(
     changed: Changed = ...,
     retry_failed: bool = ...,
     stop: Stop | None = ...,
+    version: Version = ...,
 ) -> list[R]: ...
 async def amap(
     func: Callable[[Any], Any],
@@ -106,6 +109,7 @@ async def amap(
     changed: Changed = "refuse",
     retry_failed: bool = True,
     stop: Stop | None = None,
+    version: Version = None,
 ) -> list[Any]:
     """Call `func` on every item, at most `concurrency` at a time, and return the results in input order.
 
@@ -135,6 +139,8 @@ async def amap(
             item's content is. It is the outcomes' `.key` too.
         changed: What to do where `func` is no longer what the run was recorded with: "refuse", "keep" its
             results, or "drop" them.
+        version: What is compared for that, in place of the code of `func`: a text, or several by name (a
+            prompt, a model), so that the error says which of them is another one.
         retry_failed: Whether a resumed run runs failed items again.
         stop: A `Stop`, by which the program may end the call early without losing what it has paid for.
         limits: A `Limits` of `asyncflow.policy`: requests per minute, calls at once, pauses after refusals,
@@ -166,7 +172,9 @@ async def amap(
     check_stored(store, run_id, key)
     listeners = check_observers(observers)
     host = running_host()
-    journal = _journal(store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func))
+    journal = _journal(
+        store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func, version)
+    )
     async with opened(host, step.name, observers=listeners, journal=journal, stop=stop) as run:
         inside = run.inside(step.name)
         work = partial(collect, step, items, inside, concurrency=concurrency, on_error=policy)
@@ -192,6 +200,7 @@ def stream(
     changed: Changed = "refuse",
     retry_failed: bool = True,
     stop: Stop | None = None,
+    version: Version = None,
 ) -> Stream[Any]:
     """As `amap`, but outcomes are read one by one as they come, so memory stays flat however many there are.
 
@@ -227,7 +236,7 @@ def stream(
 
     def open_journal() -> AbstractAsyncContextManager[Journal] | None:
         return _journal(
-            store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func)
+            store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func, version)
         )
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
@@ -487,8 +496,10 @@ def _journal(
     )
 
 
-def _of_function(name: str, func: Callable[..., Any]) -> Fingerprint:
-    return Fingerprint({name: facts_of([func])})
+def _of_function(name: str, func: Callable[..., Any], version: Version) -> Fingerprint:
+    return Fingerprint(
+        {name: dict(version) if isinstance(version, Mapping) else facts_of([func], version=version)}
+    )
 
 
 def _of_flow(flow: BaseNode) -> Fingerprint:

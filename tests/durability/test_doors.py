@@ -160,6 +160,32 @@ def test_a_changed_program_is_refused_and_may_be_told_what_to_do(tmp_path: Path)
     assert (dropped.shared["text"], calls) == ("a b", ["A", "b", "join"])
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "difference"),
+    [("1", "1", None), ("1", "2", "double: version was 1, is 2")]
+    + [({"prompt": "a", "model": "m"}, {"prompt": "b", "model": "m"}, "double: prompt was a, is b")],
+)
+def test_a_function_s_version_stands_for_its_code(
+    tmp_path: Path, before: Any, after: Any, difference: str | None
+) -> None:
+    """With `version` its code may change and its version not; of several, the changed ones are named."""
+
+    async def other(number: int) -> int:
+        calls.append(number)
+        return number
+
+    other.__name__ = "double"
+    settings: dict[str, Any] = {"store": tmp_path / "runs.db", "run_id": "v"}
+    asyncio.run(amap(double, [1], version=before, **settings))
+    if difference is None:
+        assert asyncio.run(amap(other, [1], version=after, **settings)) == [2]
+    else:
+        with pytest.raises(ResumeMismatchError) as raised:
+            asyncio.run(amap(other, [1], version=after, **settings))
+        assert raised.value.differences == (difference,)
+    assert calls == [1]
+
+
 def test_a_version_stands_for_the_code(tmp_path: Path) -> None:
     """Where a node declares a version, its code may change and its version not."""
 
