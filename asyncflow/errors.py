@@ -8,6 +8,7 @@
     ├─ ItemError                     one item failed for a reason of the engine's own
     │  ├─ ItemTimeoutError           timeout or total_timeout ran out (a TimeoutError)
     │  ├─ ItemCancelledError         exec raised CancelledError though nobody cancelled it
+    │  ├─ ItemCrashedError           the process ended whenever the item was at work, so it is not run
     │  └─ CoroutineReturnedError     a synchronous step returned a coroutine (a TypeError)
     ├─ TooManyFailuresError          on_error's count or share was reached; carries .outcomes
     ├─ ArrayError                    an array handed to compute does not fit
@@ -92,6 +93,13 @@ class ItemTimeoutError(ItemError, TimeoutError):
 
 class ItemCancelledError(ItemError):
     """`exec` raised CancelledError although nobody had cancelled it, so its item has failed."""
+
+
+class ItemCrashedError(ItemError):
+    """The process has ended again and again while this item was at work, at last with nothing else in flight.
+
+    It was not run this time, so that the other items go on.
+    """
 
 
 class CoroutineReturnedError(ItemError, TypeError):

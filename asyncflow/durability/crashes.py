@@ -7,11 +7,9 @@ the others, so that its own death would be its doing. If the process dies then t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
 
 from asyncflow.durability.store import Death
-
-Verdict: TypeAlias = Literal["run", "alone", "quarantine"]
+from asyncflow.engine.journal import Verdict
 
 #: Deaths before an item is run alone.
 SUSPICIOUS = 3

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncflow.durability.codec import Codec, Encoder
-from asyncflow.durability.crashes import Verdict, verdicts
+from asyncflow.durability.crashes import verdicts
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.place import RunPlace
 from asyncflow.durability.recall import Asker, Recall
 from asyncflow.durability.resume import Counts, banner
 from asyncflow.durability.store import PlaceRow, RunRow, StoreReader
 from asyncflow.durability.writer import Writer
+from asyncflow.engine.journal import Verdict
 
 #: Places whose numbers are kept to answer `has_records` without asking.
 _PLACES = 10_000
@@ -125,6 +126,11 @@ class RunJournal:
     def found(self) -> str | None:
         """What an earlier process left, in words."""
         return banner(self.counts, retry_failed=self._retry_failed) if self.resumed else None
+
+    @property
+    def suspects(self) -> int:
+        """How many items are to run alone, or not at all."""
+        return len(self._suspects)
 
     def close(self, how: str) -> None:
         """Commit what waits and end the session: `"finished"`, `"failed"`, `"stopped"` or `"cancelled"`."""

@@ -8,14 +8,13 @@ from typing import Any
 
 from asyncflow.durability import failures
 from asyncflow.durability.codec import Codec, Unreadable, Unstorable
-from asyncflow.durability.crashes import Verdict
 from asyncflow.durability.failures import short
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.marks import NO_SLOT
 from asyncflow.durability.recall import Asker, Recall
 from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Record
 from asyncflow.durability.writer import Writer
-from asyncflow.engine.journal import Committed
+from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.errors import NotStorableError, ResumeMismatchError
 from asyncflow.outcome import Failed, Ok
 
@@ -129,6 +128,11 @@ class RunPlace:
         if key not in self._in_flight:
             slot = self._writer.marks.set(key, self._keys.place, self._session)
             self._in_flight[key] = (slot, time.time())
+
+    def withdraw(self, key: bytes) -> None:
+        slot, _ = self._in_flight.pop(key, (NO_SLOT, 0.0))
+        if slot != NO_SLOT:
+            self._writer.marks.clear(slot)
 
     def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
         if isinstance(outcome, Ok):

@@ -8,16 +8,18 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, NoReturn
 
+from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import (
     add_note,
+    crashed_error,
     explain,
     failed_outcome,
     own_error,
     release_frames,
     skipped_outcome,
 )
-from asyncflow.engine.journal import Place
+from asyncflow.engine.journal import Place, Verdict
 from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.stopping import Halted
@@ -170,13 +172,23 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
     if kept is not None:
         run.counts.recalled += 1
         return replace(kept, item=item)
-    place.begin(key)
-    try:
-        outcome = await _outcome_of(step, item, run, keep)
-    except BaseException:
-        place.leave()
-        raise
+    verdict = place.verdict(key) if run.alone is not None else "run"
+    outcome: Outcome[Any]
+    if verdict == "quarantine":
+        outcome = Failed(crashed_error(step.name, 0, item), 0, None, item, 0)
+    else:
+        try:
+            if run.alone is not None:
+                await _own_turn(run, run.alone, key, verdict)
+            place.begin(key)
+            outcome = await _outcome_of(step, item, run, keep)
+        except BaseException:
+            place.withdraw(key)
+            _leave(run, key)
+            raise
     if isinstance(outcome, Skipped):
+        place.withdraw(key)
+        _leave(run, key)
         return outcome
     waker = run.host.waker()
     refusals: list[BaseException | None] = []
@@ -191,9 +203,35 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
         outcome = Failed(exc, 0, None, item, outcome.attempts)
         place.commit(key, outcome, committed)
     await run.host.outlast(waker)
+    _leave(run, key)
     if (refusal := refusals[0]) is not None:
         raise refusal
     return outcome
+
+
+def _leave(run: Run, key: bytes) -> None:
+    if run.alone is not None:
+        run.alone.leave(key)
+
+
+async def _own_turn(run: Run, gate: Alone, key: bytes, verdict: Verdict) -> None:
+    """Until this item may begin, in a run with suspects. Raises Halted if the run is asked to stop."""
+    if run.host.blocking:
+        return  # made in place: nothing else goes on, and nobody could be waited for
+    if verdict == "alone":
+        gate.line_up(key)
+    while not gate.lets(key):
+        waker = run.host.waker()
+        shut = gate.listen(waker.set)
+        deaf = run.stop.listen(run.host, waker.set) if run.stop is not None else None
+        try:
+            await waker.wait()
+        finally:
+            shut()
+            if deaf is not None:
+                deaf()
+        if run.stop is not None and run.stop.asked:
+            raise Halted
 
 
 async def _outcome_of(step: Step, item: Any, run: Run, keep: bool) -> Outcome[Any]:

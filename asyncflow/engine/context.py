@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol, get_type_hints
 
 from asyncflow.clock import SYSTEM
+from asyncflow.engine.alone import Alone
 from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
@@ -188,6 +189,7 @@ class Run:
         tell: Where events go, or None when nobody listens: the one test that the hot path makes.
         journal: What remembers results across processes, or None.
         stop: Who may ask it to end early, or None.
+        alone: Lets suspects run with nothing else in flight; None: there are none.
         path: Names from the outermost flow to here. Kept up to date only while somebody listens or
             remembers, and so are `trail` and `visit`.
         trail: As `path`, and by which way: visits and parameters of batch-flow runs. It names a place in
@@ -197,6 +199,7 @@ class Run:
     """
 
     __slots__ = (
+        "alone",
         "cap",
         "counts",
         "host",
@@ -230,6 +233,7 @@ class Run:
         self.tell = tell
         self.journal = journal
         self.stop = stop
+        self.alone: Alone | None = None
         self.path = path
         self.trail = trail
         self.visit = 0
@@ -298,7 +302,7 @@ class Run:
             counts=self.counts,
             pulse=self.pulse if host is self.host else None,
         )
-        run.visit, run.places = self.visit, self.places
+        run.visit, run.places, run.alone = self.visit, self.places, self.alone
         return run
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Cap, Run, inner, surrounding
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Broadcast, Observer
@@ -58,6 +59,7 @@ async def opened(
                 yield run
             else:
                 async with journal as run.journal:
+                    run.alone = Alone() if run.journal.suspects else None
                     if tell is not None and run.journal.found is not None:
                         tell(RunResumed(name, host.now(), run.journal.run_id, run.journal.found))
                     yield run

@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncflow.engine.slot import Slot
 from asyncflow.engine.tasks import Expired
-from asyncflow.errors import BudgetSpentError, ItemCancelledError
+from asyncflow.errors import BudgetSpentError, ItemCancelledError, ItemCrashedError
 from asyncflow.outcome import Failed, Skipped
 
 
@@ -44,6 +44,20 @@ def failed_outcome(error: BaseException, slot: Slot) -> Failed:
         if not frame.f_globals.get("__name__", "").startswith("asyncflow.")
     ]
     return Failed(error, slot.index, slot.name, slot.item, slot.attempt, "\n".join(lines[-20:]))
+
+
+def crashed_outcome(slot: Slot) -> Failed:
+    """A `Failed` for the slot's item, which is not run: it has ended the process before."""
+    return Failed(crashed_error(slot.step.name, slot.index, slot.item), slot.index, slot.name, slot.item, 0)
+
+
+def crashed_error(name: str, index: int, item: Any) -> ItemCrashedError:
+    """For an item that is set aside."""
+    return ItemCrashedError(
+        f"{name}, item {index} ({describe(item)}): the process ended four times or more while this item was "
+        "at work, the last time with nothing else in flight, so it is not run. Find out what it does to the "
+        "process (memory, a crash in a library, os._exit); `asyncflow items retry` has it run again"
+    )
 
 
 def skipped_outcome(error: BudgetSpentError, slot: Slot) -> Skipped:

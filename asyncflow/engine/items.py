@@ -22,10 +22,12 @@ from types import CoroutineType
 from typing import Any
 
 from asyncflow.clock import SYSTEM
+from asyncflow.engine.alone import Alone, Turns
 from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import (
     add_note,
+    crashed_outcome,
     describe,
     explain,
     failed_outcome,
@@ -86,6 +88,7 @@ class Pool:
         "_results",
         "_slots",
         "_threads",
+        "_turns",
         "_uncommitted",
         "_until",
         "_workers",
@@ -142,6 +145,10 @@ class Pool:
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
         self._ledger = run.place(step.key, step.call) if run.journal is not None and step.exec else None
+        #: The gate that all pass in a run with suspects.
+        self._turns: Turns | None = None
+        if run.alone is not None and self._ledger is not None:
+            self._turns = Turns(Alone() if run.host.blocking else run.alone, self._wake_all)
         self._uncommitted = 0
         self._most_uncommitted = max(64, concurrency)
         self._give_up: Callable[[], None] | None = None
@@ -156,7 +163,7 @@ class Pool:
         self._idle: deque[Waker] = deque()
         #: Whether the next item cannot simply be taken from the source. Kept by `_review`, so that the hot
         #: path makes one test.
-        self._detour = source.next is None
+        self._detour = source.next is None or self._turns is not None
 
     # What it is doing.
 
@@ -224,6 +231,8 @@ class Pool:
                 self._ledger.leave()
             if deaf is not None:
                 deaf()
+            if self._turns is not None:
+                self._turns.close()
             if self._cut and self.error is None:
                 self.error = Halted()
             self._ended = True
@@ -264,7 +273,7 @@ class Pool:
             The workers whose calls a timeout has already cancelled: their cleanup may still await.
         """
         self._exhausted = True
-        self._dropped += self._parking.halt()
+        self._dropped += self._parking.halt() + (self._turns.give_up() if self._turns is not None else 0)
         self._review()
         ending = {slot.interrupt.ending() for slot in self._slots if slot.interrupt is not None}
         ending.discard(None)
@@ -274,7 +283,7 @@ class Pool:
         """The run is asked to stop: begin nothing more, and let what is at work end."""
         source = self.source
         all_taken = self._exhausted or (source.length is not None and self.started >= source.length)
-        if self._parking or not all_taken:
+        if self._parking or self._turns or not all_taken:
             self._cut = True
         self._halt()
         self._over()
@@ -394,7 +403,7 @@ class Pool:
 
     def _over(self) -> bool:
         """Whether no worker will find another item. Those that wait for one are told."""
-        if not self._exhausted or self._parking:
+        if not self._exhausted or self._parking or self._turns:
             return False
         while self._idle:
             self._idle.popleft().set()
@@ -408,9 +417,12 @@ class Pool:
                 self._review()
                 self._wake_one()  # fewer are parked: there may be room for one more from the source
                 return parked
+            if self._turns and (kept := self._turns.next()) is not None:
+                return kept
             room = (
                 self.started < self._until
                 and len(self._parking) < self.concurrency
+                and not (self._turns is not None and self._turns.closed)
                 and self._uncommitted < self._most_uncommitted
             )
             if self._exhausted or self._pulling or not room:
@@ -452,6 +464,10 @@ class Pool:
         if self._idle:
             self._idle.popleft().set()
 
+    def _wake_all(self) -> None:
+        for _ in range(len(self._idle)):
+            self._wake_one()
+
     def _came_due(self, count: int) -> None:
         for _ in range(count):
             self._wake_one()
@@ -460,6 +476,7 @@ class Pool:
     def _review(self) -> None:
         self._detour = bool(
             self.source.next is None
+            or self._turns is not None
             or self._exhausted
             or self._parking.due
             or len(self._parking) >= self.concurrency
@@ -471,19 +488,20 @@ class Pool:
     async def _attempt_failed(self, slot: Slot, exc: BaseException) -> None:
         """Park the item for its next attempt, or end it: by its fallback, or as a failure."""
         if isinstance(exc, Halted):  # a run of a flow, with nodes to go
-            self._drop()
+            self._drop(slot)
             return
         error = own_error(slot, exc)
         if error is None:
             raise exc
         if isinstance(error, BudgetSpentError) and self._on_error.keep:
+            self._withdraw(slot)
             self._show(skipped_outcome(error, slot))
             return
         try:
             wait = wait_after(slot, error)
             if wait is not None:
                 if self._parking.halted:
-                    self._drop()
+                    self._drop(slot)
                     return
                 self.retries += 1
                 retrying(slot, error, wait)
@@ -497,10 +515,18 @@ class Pool:
             return
         self._end(slot, Ok(value, slot.index, slot.name, slot.item, slot.attempt))
 
-    def _drop(self) -> None:
-        """An item that was begun is given up without an outcome."""
+    def _drop(self, slot: Slot) -> None:
+        """The item is given up without an outcome."""
+        self._withdraw(slot)
         self._dropped += 1
         self._cut = True
+
+    def _withdraw(self, slot: Slot) -> None:
+        """The item is no longer in flight, and nothing of it is recorded."""
+        if self._ledger is not None:
+            self._ledger.withdraw(slot.key)
+        if self._turns is not None:
+            self._turns.leave(slot.key)
 
     def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
         """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
@@ -511,15 +537,17 @@ class Pool:
         if isinstance(outcome, Failed) and not self._on_error.keep:
             self._halt()  # the call ends with it, once it is committed: nothing more is paid for
         try:
-            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome))
+            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome, slot.key))
         except Exception as exc:  # the value cannot be stored: that is what became of the item
             self._uncommitted -= 1
             self._end(slot, failed_outcome(exc, slot))
         if self._uncommitted >= self._most_uncommitted:
             self._review()
 
-    def _committed(self, outcome: Ok[Any] | Failed, error: BaseException | None) -> None:
+    def _committed(self, outcome: Ok[Any] | Failed, key: bytes, error: BaseException | None) -> None:
         self._uncommitted -= 1
+        if self._turns is not None:
+            self._turns.leave(key)
         if error is None:
             self._show(outcome)
         else:
@@ -532,6 +560,9 @@ class Pool:
 
     async def _recalled(self, ledger: Place, slot: Slot) -> bool:
         """Whether the item does not run: an earlier process has its outcome, which is handed on."""
+        if self._turns is not None and slot.key:  # it was kept at the gate, and may begin
+            ledger.begin(slot.key)
+            return False
         slot.key = ledger.key_of(slot.item)
         if ledger.has_records:
             kept = await ledger.recall(slot.key)
@@ -541,11 +572,21 @@ class Pool:
                 if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
                     await self.place.pulse.let_others_run()
                 return True
-            if self._parking.halted:
-                self._drop()
+            if self._parking.halted:  # meanwhile
+                self._drop(slot)
                 return True
+        if self._turns is not None and not self._passes(self._turns, slot):
+            return True
         ledger.begin(slot.key)
         return False
+
+    def _passes(self, turns: Turns, slot: Slot) -> bool:
+        """Whether the item may begin now, in a run with suspects."""
+        verdict = self._ledger.verdict(slot.key) if self._ledger is not None else "run"
+        if verdict == "quarantine":
+            self._end(slot, crashed_outcome(slot))
+            return False
+        return turns.admits(Parked(slot.index, slot.item, 1, math.inf, slot.key), verdict)
 
     def _show(self, outcome: Outcome[Any]) -> None:
         """Hand an outcome on, and stop if it is a failure too many."""

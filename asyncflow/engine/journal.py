@@ -9,7 +9,7 @@ nothing of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from asyncflow.engine.tasks import Host
 from asyncflow.outcome import Failed, Ok
@@ -19,6 +19,11 @@ GRACE = 30.0
 
 #: Told on the host's thread: None once the outcome is durable, or why it never will be.
 Committed: TypeAlias = Callable[[BaseException | None], None]
+
+
+#: What is to become of an item that was in flight when earlier processes died: it runs like any other, it
+#: runs with nothing else in flight, or it is not run.
+Verdict: TypeAlias = Literal["run", "alone", "quarantine"]
 
 
 class Place(Protocol):
@@ -51,6 +56,12 @@ class Place(Protocol):
     def begin(self, key: bytes) -> None:
         """An attempt at this item is about to start: if the process dies now, the item was in flight."""
 
+    def verdict(self, key: bytes) -> Verdict:
+        """What earlier deaths of the process say about this item."""
+
+    def withdraw(self, key: bytes) -> None:
+        """An item that was begun is given up without an outcome."""
+
     def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
         """Record an outcome; `committed` is called when it is durable. Never waits.
 
@@ -75,12 +86,15 @@ class Journal(Protocol):
     Attributes:
         run_id: What the run is called.
         found: What an earlier process left, in words; None: the run begins now.
+        suspects: How many items are to run alone, or not at all.
     """
 
     @property
     def run_id(self) -> str: ...
     @property
     def found(self) -> str | None: ...
+    @property
+    def suspects(self) -> int: ...
 
     def place(
         self,

@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
-from asyncflow import AsyncFlow, AsyncNode, AsyncParallelBatchFlow, AsyncParallelBatchNode, BatchNode, Node
+from asyncflow import (
+    AsyncFlow,
+    AsyncNode,
+    AsyncParallelBatchFlow,
+    AsyncParallelBatchNode,
+    BatchNode,
+    Node,
+    Retry,
+)
+from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
-from asyncflow.engine.journal import Committed
+from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.engine.tasks import Host
+from asyncflow.errors import ItemCrashedError
 from asyncflow.outcome import Failed, Ok
 
 
@@ -24,6 +34,11 @@ class Memory:
         self.log: list[str] = []
         self.hold: list[Callable[[], None]] | None = None
         self.fail: Exception | None = None
+        self.verdicts: dict[bytes, Verdict] = {}
+
+    @property
+    def suspects(self) -> int:
+        return len(self.verdicts)
 
     def place(
         self, path: tuple[str, ...], visit: int, host: Host, *, key: Any = None, result_type: Any = None
@@ -58,6 +73,12 @@ class Ledger:
     def begin(self, key: bytes) -> None:
         self.memory.log.append(f"begin {key.decode()}")
 
+    def verdict(self, key: bytes) -> Verdict:
+        return self.memory.verdicts.get(key, "run")
+
+    def withdraw(self, key: bytes) -> None:
+        self.memory.log.append(f"withdraw {key.decode()}")
+
     def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
         def durable() -> None:
             if self.memory.fail is not None:
@@ -86,6 +107,7 @@ def run(flow: Any, shared: Any, memory: Memory) -> Any:
 
     async def main() -> Any:
         place = Run(running_host(), journal=memory)
+        place.alone = Alone() if memory.suspects else None
         await flow._run_step(shared, place.inside("top"))
         return place.counts.statistics()
 
@@ -355,3 +377,160 @@ def test_actions_are_told_to_the_journal() -> None:
     node - "go" >> AsyncNode(name="end")
     run(AsyncFlow(start=node), {"path": "a"}, memory)
     assert "acted top/Load go" in memory.log
+
+
+class Lone:
+    """Counts who is at work: `alone` holds those that had nobody beside them from beginning to end."""
+
+    def __init__(self) -> None:
+        self.at_work: set[Any] = set()
+        self.order: list[Any] = []
+        self.crowded: set[Any] = set()
+
+    async def work(self, item: Any) -> Any:
+        self.order.append(item)
+        self.at_work.add(item)
+        for _ in range(4):
+            if len(self.at_work) > 1:
+                self.crowded |= self.at_work
+            await asyncio.sleep(0)
+        self.at_work.discard(item)
+        return item
+
+
+def suspects(*items: Any, verdict: Verdict = "alone") -> dict[bytes, Verdict]:
+    return {f"{item!r}#0".encode(): verdict for item in items}
+
+
+@pytest.mark.parametrize("source", [list, iter])
+@pytest.mark.parametrize("retried", [False, True])
+def test_suspects_run_with_nothing_else_in_flight(source: Any, retried: bool) -> None:
+    """Not even an item that waits for its next attempt; the others run together, before and after."""
+    lone, memory = Lone(), Memory()
+    memory.verdicts = suspects(4, 5, 11)
+    failed: set[int] = set()
+
+    class Items(AsyncParallelBatchNode):
+        retry = Retry(attempts=2, wait=0.001) if retried else None
+
+        async def prep_async(self, shared: Any) -> Any:
+            return source(range(20))
+
+        async def exec_async(self, item: int) -> Any:
+            value = await lone.work(item)
+            if retried and item not in failed and item % 2:
+                failed.add(item)
+                raise OSError(item)
+            return value
+
+        async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
+            shared["out"] = exec_res
+
+    shared: dict[str, Any] = {}
+    run(AsyncFlow(start=Items(concurrency=6)), shared, memory)
+    assert shared["out"] == list(range(20))
+    assert not lone.crowded & {4, 5, 11} and len(lone.crowded) == 17
+    marks: set[str] = set()
+    for entry in memory.log:  # what a death would find in flight
+        what, _, key = entry.partition(" ")
+        if what == "begin":
+            assert not marks or not {key, *marks} & {"4#0", "5#0", "11#0"}
+            marks.add(key)
+        elif what == "commit":
+            marks.discard(key)
+
+
+def test_suspects_of_different_branches_take_turns() -> None:
+    """The gate is the run's, not the node's: single nodes and batch nodes, in parallel branches."""
+    lone, memory = Lone(), Memory()
+
+    class One(AsyncNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return ("one", self.params["n"])
+
+        async def exec_async(self, prep_res: Any) -> Any:
+            return await lone.work(prep_res)
+
+    class Many(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return [(self.params["n"], item) for item in range(3)]
+
+        async def exec_async(self, item: Any) -> Any:
+            return await lone.work(item)
+
+    class All(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in range(4)]
+
+    memory.verdicts = suspects((1, 2), (3, 0)) | {b"single:('one', 2)": "alone"}
+    one = One()
+    one >> Many()
+    run(All(start=one), {}, memory)
+    assert len(lone.order) == len(set(lone.order)) == 16
+    assert not lone.crowded & {(1, 2), (3, 0), ("one", 2)} and lone.crowded
+
+
+def test_one_that_is_set_aside_is_not_run_and_the_others_go_on() -> None:
+    """Its outcome is a Failed with what to do, which is recorded; a single node raises it."""
+    memory = Memory()
+    memory.verdicts = suspects(2, verdict="quarantine")
+    node, calls = doubles(on_error="continue")
+    shared = {"items": [1, 2, 3]}
+    run(AsyncFlow(start=node), shared, memory)
+    assert sorted(calls) == [1, 3] and [shared["out"][0], shared["out"][2]] == [2, 6]
+    failed = shared["out"][1]
+    assert isinstance(failed, Failed) and failed.attempts == 0
+    assert isinstance(failed.error, ItemCrashedError) and "items retry" in str(failed.error)
+    assert "commit 2#0" in memory.log and "begin 2#0" not in memory.log
+    memory.verdicts = {b"single:'a'": "quarantine"}
+    load = Load()
+    load.calls = []
+    with pytest.raises(ItemCrashedError):
+        run(AsyncFlow(start=load), {"path": "a"}, memory)
+    assert load.calls == []
+
+
+def test_a_branch_that_fails_leaves_the_gate() -> None:
+    """A suspect elsewhere is not kept waiting by items that were cut off."""
+    memory = Memory()
+    memory.verdicts = suspects((1, 1))
+    done: list[Any] = []
+
+    class Many(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return [(self.params["n"], item) for item in range(2)]
+
+        async def exec_async(self, item: Any) -> Any:
+            if item == (0, 0):
+                raise ValueError(item)
+            await asyncio.sleep(0.01)
+            done.append(item)
+
+    class All(AsyncParallelBatchFlow):
+        on_error = "continue"
+
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in range(2)]
+
+    run(All(start=Many()), {}, memory)
+    assert (1, 1) in done and (1, 0) in done
+
+
+def test_plain_items_in_place_are_let_through() -> None:
+    """Nothing else goes on there, and nobody waits for ever."""
+    memory = Memory()
+    memory.verdicts = suspects(0, 2, 3)
+    calls: list[int] = []
+
+    class Plain(BatchNode):
+        max_retries = 2
+
+        def prep(self, shared: Any) -> Any:
+            return range(5)
+
+        def exec(self, item: int) -> int:
+            calls.append(item)
+            return item
+
+    run(AsyncFlow(start=Plain()), {}, memory)
+    assert calls == [0, 1, 2, 3, 4]
