@@ -15,6 +15,9 @@ import uvloop
 from hypothesis import settings
 
 from asyncflow import threads
+from tests.postgres_fixtures import _postgres_server, postgres, postgres_url, pytest_terminal_summary
+
+__all__ = ["_postgres_server", "postgres", "postgres_url", "pytest_terminal_summary"]
 
 # A slow moment of the machine is no failure. In CI the examples stay the same; elsewhere new ones are tried.
 settings.register_profile("here", deadline=None)

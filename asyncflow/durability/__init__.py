@@ -3,7 +3,8 @@
 journal   one run's memory, as the engine asks for it; `opening` gets one, `place` is a node's part of it
 codec     values to JSON and back, exactly, never executed; `shapes`, `arrays`
 keys      which item is this?; `seen` counts equal ones
-store     the port: `sqlstore` (SQLAlchemy: `sqlite`, `tables`, `sqlwriter`, `sqlreader`), `memory`
+store     the port: `memory`; over SQLAlchemy `sqlstore` (one SQLite file, `sqlite`) and `postgres`, which
+          share `tables`, `migrations`, `sqlwriter` and `sqlreader`, and differ in `dialects`
 writer    one thread, group commit; `recall` reads back
 lock      one writing process per store; `marks` and `crashes`: what was in flight when one died
 resume    may this program go on with that run?; `runs`: ids and status
@@ -22,6 +23,7 @@ from asyncflow.durability.runs import new_run_id, resolve, status
 from asyncflow.durability.store import Store
 
 if TYPE_CHECKING:
+    from asyncflow.durability.postgres.store import PostgresStore
     from asyncflow.durability.sqlstore import SQLStore
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Encoder",
     "Fingerprint",
     "MemoryStore",
+    "PostgresStore",
     "RunJournal",
     "SQLStore",
     "Store",
@@ -54,4 +57,8 @@ def __getattr__(name: str) -> Any:
         from asyncflow.durability.sqlstore import SQLStore
 
         return SQLStore
+    if name == "PostgresStore":
+        from asyncflow.durability.postgres.store import PostgresStore
+
+        return PostgresStore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

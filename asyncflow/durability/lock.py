@@ -36,8 +36,11 @@ class Holder(NamedTuple):
 
     @staticmethod
     def me(now: float | None = None) -> Holder:
-        moment = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
-        return Holder(os.getpid(), socket.gethostname(), moment.isoformat(timespec="seconds"))
+        return Holder.of(os.getpid(), socket.gethostname(), time.time() if now is None else now)
+
+    @staticmethod
+    def of(pid: int | None, host: str | None, now: float) -> Holder:
+        return Holder(pid, host, datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"))
 
     def __str__(self) -> str:
         if self.pid is None:

@@ -15,6 +15,7 @@ import anyio.to_thread
 from asyncflow.durability import writer as writers
 from asyncflow.durability.codec import Encoder
 from asyncflow.durability.journal import RunJournal
+from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
 from asyncflow.durability.store import RunRow, Store
@@ -149,7 +150,16 @@ def _how(error: BaseException) -> str:
 
 
 def as_store(store: Store | str | os.PathLike[str]) -> Store:
-    """A store, for a path or a URL."""
+    """A store, for a path or a URL.
+
+    Raises:
+        NotSupportedError: If the URL is of a kind that is not known, or whose extra is not installed.
+        StoreError: If it cannot be read.
+    """
+    if isinstance(store, str) and is_postgres(store):
+        from asyncflow.durability.postgres.store import PostgresStore
+
+        return PostgresStore(store)
     if isinstance(store, (str, os.PathLike)):
         from asyncflow.durability.sqlstore import SQLStore
 

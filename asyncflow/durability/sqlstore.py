@@ -114,20 +114,20 @@ class _Site:
         self._connection = connection
         self._lock = held
 
-    def connection(self) -> Connection:
+    def connection(self, *, sure: bool = False) -> Connection:
         return self._connection
 
     def rollback(self, connection: Connection) -> None:
         if connection.connection.in_transaction:  # some errors have rolled back already
             connection.exec_driver_sql("ROLLBACK")
 
-    def claim(self, connection: Connection, run: int, run_id: str) -> list[Mark]:
+    def claim(self, connection: Connection, run: int, run_id: str) -> list[list[Mark]]:
         return []
 
-    def opened(self, run: int) -> None:
+    def opened(self, run: int, session: int) -> None:
         pass
 
-    def ended(self, run: int) -> None:
+    def ended(self, run: int, session: int | None) -> None:
         pass
 
     def added(self, cursor: Any) -> None:

@@ -36,26 +36,26 @@ class Site(Protocol):
     @property
     def dialect(self) -> Dialect: ...
 
-    def connection(self) -> Connection:
-        """The connection; a new one where it was lost and that does no harm."""
+    def connection(self, *, sure: bool = False) -> Connection:
+        """The connection; a new one where it was lost and that does no harm. `sure`: ask whether it lives."""
 
     def rollback(self, connection: Connection) -> None:
         """Undo an open transaction, if there still is one, and what was claimed in it."""
 
-    def claim(self, connection: Connection, run: int, run_id: str) -> list[Mark]:
+    def claim(self, connection: Connection, run: int, run_id: str) -> list[list[Mark]]:
         """Make sure that nobody else writes to this run.
 
-        Returns what was in flight when its last writer died.
+        Returns what was in flight when its last writer died, for each process that did.
 
         Raises:
             StoreLockedError: If somebody does.
         """
 
-    def opened(self, run: int) -> None:
-        """What was claimed is in use, until `ended` was said as often."""
+    def opened(self, run: int, session: int) -> None:
+        """What was claimed is in use, until this session has ended."""
 
-    def ended(self, run: int) -> None:
-        """One use of a claim is over."""
+    def ended(self, run: int, session: int | None) -> None:
+        """A session is over, or what a run was claimed for without one."""
 
     def added(self, cursor: Any) -> None:
         """Records were committed."""
@@ -99,8 +99,8 @@ class SQLWriter:
                     connection, [tuple(row.values())]
                 )
                 run = connection.execute(number).scalar_one()
-            marks = self._site.claim(connection, run, run_id)
-            self._bury(connection, marks)
+            for marks in self._site.claim(connection, run, run_id):
+                self._bury(connection, marks)
             cut_off = (sessions.c.run == run, sessions.c.how.is_(None))
             mine = sessions.c.number.not_in(list(self._runs))
             connection.execute(update(sessions).where(*cut_off, mine).values(how=INTERRUPTED))
@@ -109,7 +109,7 @@ class SQLWriter:
             begun = insert(sessions).values(run=run, started=now, pid=who.pid, host=who.host)
             session = _key_of(connection.execute(begun))
         self._runs[session] = run
-        self._site.opened(run)
+        self._site.opened(run, session)
         return run, session
 
     def end(self, session: int, how: str, now: float) -> None:
@@ -119,7 +119,7 @@ class SQLWriter:
             )
         run = self._runs.pop(session, None)
         if run is not None:
-            self._site.ended(run)
+            self._site.ended(run, session)
 
     def append(self, places: Sequence[PlaceRow], records: Sequence[Record]) -> None:
         found = [(row.id, row.run, json.dumps(row.path), row.visit) for row in places]
@@ -153,10 +153,10 @@ class SQLWriter:
                 connection.execute(delete(table).where(table.c.run == run))
             connection.execute(delete(runs).where(runs.c.number == run))
             self._site.removed(connection)
-        self._site.ended(run)
+        self._site.ended(run, None)
 
     def compact(self) -> tuple[int, int]:
-        connection = self._site.connection()
+        connection = self._site.connection(sure=True)
         before = self._site.size(connection)
         self._site.compact(connection)
         return before, self._site.size(connection)
@@ -184,7 +184,7 @@ class SQLWriter:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        connection = self._site.connection()
+        connection = self._site.connection(sure=True)
         connection.exec_driver_sql(self._site.dialect.begin)
         try:
             yield connection

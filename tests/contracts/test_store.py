@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from asyncflow.durability import as_store
 from asyncflow.durability.marks import Mark
 from asyncflow.durability.memory import MemoryStore
 from asyncflow.durability.sqlstore import SQLStore
@@ -19,9 +20,13 @@ from asyncflow.errors import StoreLockedError
 PLACE = 2**62 + 5
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLStore(tmp_path / "runs.db")
+    if request.param == "memory":
+        return MemoryStore()
+    return as_store(
+        request.getfixturevalue("postgres_url") if request.param == "postgres" else tmp_path / "runs.db"
+    )
 
 
 def key(n: int) -> bytes:
@@ -262,7 +267,7 @@ def test_what_was_deleted_gives_its_space_back(store: Store) -> None:
     """`compact` keeps every record, and says the size before and after; a reader may be open meanwhile."""
     writer, run, session = started(store)
     other, of_other = writer.start("b", "", "{}", 11.0)
-    big = [record(n, session, run=run, data=b'"' + b"x" * 10_000 + b'"') for n in range(50)]
+    big = [record(n, session, run=run, data=b'"%s"' % os.urandom(10_000).hex().encode()) for n in range(100)]
     writer.append([PlaceRow(PLACE, run, ("n",), 0), PlaceRow(PLACE + 1, other, ("n",), 0)], big)
     writer.append([], [record(7, of_other, run=other, place=PLACE + 1)])
     reader = store.open_reader()

@@ -17,15 +17,19 @@ from asyncflow import (
     Flow,
     Node,
 )
-from asyncflow.durability import MemoryStore, SQLStore, Store, open_journal, open_run
+from asyncflow.durability import MemoryStore, SQLStore, Store, as_store, open_journal, open_run
 from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.errors import KeyNeededError, NotStorableError, ResumeMismatchError, StoreError
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLStore(tmp_path / "runs.db")
+    if request.param == "memory":
+        return MemoryStore()
+    return as_store(
+        request.getfixturevalue("postgres_url") if request.param == "postgres" else tmp_path / "runs.db"
+    )
 
 
 def run(flow: Any, shared: Any, store: Store, **options: Any) -> Any:

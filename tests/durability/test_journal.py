@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from asyncflow.durability import MemoryStore, SQLStore, Store, open_journal, open_run
+from asyncflow.durability import MemoryStore, SQLStore, Store, as_store, open_journal, open_run
 from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.marks import Mark
 from asyncflow.durability.place import RunPlace
@@ -29,9 +29,13 @@ from asyncflow.errors import (
 from asyncflow.outcome import Failed, Ok
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLStore(tmp_path / "runs.db")
+    if request.param == "memory":
+        return MemoryStore()
+    return as_store(
+        request.getfixturevalue("postgres_url") if request.param == "postgres" else tmp_path / "runs.db"
+    )
 
 
 def place_of(
@@ -272,7 +276,9 @@ async def test_how_a_session_ended_is_kept(store: Store) -> None:
     with pytest.raises(asyncio.CancelledError):
         async with open_journal(store, "a"):
             raise asyncio.CancelledError
-    row = store.open_reader().run("a")
+    reader = store.open_reader()
+    row = reader.run("a")
+    reader.close()
     assert row is not None and [each.how for each in row.sessions] == ["finished", "failed", "cancelled"]
 
 
