@@ -14,18 +14,17 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from asyncflow.policy.shares import Shares
+
 #: The share of a quota that is not used: requests sent evenly do not arrive evenly.
 _KEPT_BACK = 0.01
 #: How far a call may come early, as a share of the period: what a late timer lost is caught up.
 _EARLY = 1 / 600
-#: How much of what calls give back may be used at one moment, as a share of the period.
+#: How much may be used at one moment of what calls gave back, or of the time in which the log let nothing
+#: start, as a share of the period.
 _CREDIT = 1 / 60
 #: Slices that the log cuts a period into. A slice is forgotten when all of it is older than the period.
-_SLICES = 120
-#: Weight of the newest call in the share of their charge that calls turn out to use.
-_WEIGHT = 0.02
-#: Standard deviations of that sum which calls under way are counted above their average.
-_DOUBT = 2.5
+_SLICES = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +61,11 @@ class Quota:
 
 @dataclass(slots=True)
 class Charge:
-    """What one call was charged, and in which slice of time. For `settle`, once."""
+    """What one call was charged, in which slice of time, and what it was paced by. For `settle`, once."""
 
     cost: float
     slice: int
+    expected: float
 
 
 @dataclass(slots=True)
@@ -73,6 +73,7 @@ class _Slice:
     number: int
     used: float  # by all calls that started in it, charges of those under way included
     held: float  # of that, by calls under way
+    calls: int  # under way
 
 
 class Rate:
@@ -98,22 +99,28 @@ class Rate:
     """
 
     __slots__ = (
-        "_calls", "_early", "_held", "_log", "_mean", "_next", "_settled", "_share", "_used", "_variance",
-        "_width", "quota",
-    )  # fmt: skip
+        "_calls",
+        "_early",
+        "_held",
+        "_log",
+        "_next",
+        "_settled",
+        "_shares",
+        "_used",
+        "_width",
+        "quota",
+    )
 
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
         self._early = quota.early
         self._width = quota.period / _SLICES
         self._next = -math.inf  # the theoretical arrival time: when the next call is due
-        self._settled = -math.inf  # when something was last given back
+        self._settled = -math.inf  # until when there is credit: something was given back, or the log is full
         self._log: deque[_Slice] = deque()  # oldest first
         self._used = self._held = 0.0  # sums over the log
-        self._calls = 0  # under way
-        self._share = 1.0  # of its charge, that a call uses: mean and variance
-        self._variance = 0.0
-        self._mean = 0.0  # what a call uses
+        self._calls = 0  # of the log, under way
+        self._shares = Shares()
 
     def ready_at(self, now: float, cost: float) -> float:
         """When a call of this cost may start, if nothing happens until then; `now` or before: at once."""
@@ -129,41 +136,43 @@ class Rate:
             used -= entry.used - discount * entry.held
             if used <= room:
                 # A hair more, so that the slice is gone at that moment, whatever the rounding.
-                return max(due, (entry.number + 1) * self._width + self.quota.period + 1e-6)
+                gone = (entry.number + 1) * self._width + self.quota.period + 1e-6
+                self._settled = max(self._settled, gone)
+                return max(due, gone)
         return due  # what is left of the log is rounding
 
     def take(self, now: float, cost: float) -> Charge:
         """Charge a call that starts now. Does not ask whether it may."""
         cost = min(cost, self.quota.amount)
+        expected = self._shares.expected(cost)
         self._forget(now)
         number = math.floor(now / self._width)
         if not self._log or self._log[-1].number != number:
-            self._log.append(_Slice(number, 0.0, 0.0))
-        self._log[-1].used += cost
-        self._log[-1].held += cost
+            self._log.append(_Slice(number, 0.0, 0.0, 0))
+        entry = self._log[-1]
+        entry.used += cost
+        entry.held += cost
+        entry.calls += 1
         self._used += cost
         self._held += cost
         self._calls += 1
-        self._next = self._due(now) + self.quota.spacing(cost)
-        return Charge(cost, number)
+        self._next = self._due(now) + self.quota.spacing(expected)
+        return Charge(cost, number, expected)
 
     def settle(self, now: float, charge: Charge, used: float) -> None:
         """Replace what a call was charged by what it used: more, less, or, where it is given back, 0."""
         self._forget(now)
-        difference = used - charge.cost
-        self._calls -= 1
         for entry in reversed(self._log):
             if entry.number == charge.slice:
-                entry.used += difference
+                entry.used += used - charge.cost
                 entry.held -= charge.cost
-                self._used += difference
+                entry.calls -= 1
+                self._used += used - charge.cost
                 self._held -= charge.cost
+                self._calls -= 1
                 break
-        if used > 0 and charge.cost > 0:
-            surprise = used / charge.cost - self._share
-            self._share += _WEIGHT * surprise
-            self._variance = (1 - _WEIGHT) * (self._variance + _WEIGHT * surprise * surprise)
-            self._mean = used if not self._mean else self._mean + _WEIGHT * (used - self._mean)
+        self._shares.learn(charge.cost, used, now - charge.slice * self._width)
+        difference = used - charge.expected
         if difference < 0:
             lowest = now - self.quota.period * _CREDIT
             self._next = max(lowest, self._due(now) - self.quota.spacing(-difference))
@@ -182,17 +191,12 @@ class Rate:
 
     def _discount(self) -> float:
         """The share of what is held that will in all likelihood not be used."""
-        if self._held <= 0:
-            return 0.0
-        # While estimates get better, shares of old charges tell too little of new ones; amounts do.
-        share = max(self._share, min(1.0, self._mean * self._calls / self._held))
-        # Doubt in how far these calls are from the average, and in the average itself.
-        doubt = _DOUBT * math.sqrt(self._variance * (1.0 / max(1, self._calls) + _WEIGHT / 2))
-        return max(0.0, 1.0 - share - doubt)
+        return 0.0 if self._held <= 0 else 1.0 - self._shares.most(self._calls, self._held)
 
     def _due(self, now: float) -> float:
-        # Credit from a settlement is used at the same moment by who waits, or lost, as idle time is.
-        return self._next if now <= self._settled else max(self._next, now)
+        # Credit is used at the same moment by who waits, or lost, as idle time is.
+        floor = now - self.quota.period * _CREDIT if now <= self._settled else now
+        return max(self._next, floor)
 
     def _forget(self, now: float) -> None:
         oldest = math.floor((now - self.quota.period) / self._width)
@@ -201,5 +205,6 @@ class Rate:
             entry = log.popleft()
             self._used -= entry.used
             self._held -= entry.held
+            self._calls -= entry.calls
         if not log:
             self._used = self._held = 0.0  # no rounding outlives the calls it came from

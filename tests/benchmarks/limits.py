@@ -24,7 +24,7 @@ from tests.policy.provider import Provider, run, work  # noqa: E402
 
 
 def row(what: str, measured: str, asked: str) -> None:
-    print(f"{what:<62} {measured:>16}   {asked}")
+    print(f"{what:<84} {measured:>16}   {asked}")
 
 
 def a_lane(seed: int, **limits: object) -> RateLane:
@@ -46,13 +46,25 @@ def requests(seed: int) -> None:
         row(f"{quota} requests/min: used, refused", f"{used:.1%}, {refused}", ">= 97 %, 0")
 
 
+class AsLongAsTheyAre(Provider):
+    """Answers take as long as they are, as real ones do, so that those under way are the long ones."""
+
+    async def call(self, tokens: int = 0) -> int:
+        self.latency, self.spread = self.typical * (tokens - 100) / 200, 0.1
+        return await super().call(tokens)
+
+    typical = 5.0
+
+
 def tokens(seed: int) -> None:
-    for latency in (1.0, 5.0, 20.0):
+    """An hour each, the first minutes included, in which nothing is known yet and max_tokens counts."""
+    for kind, latency in ((Provider, 1.0), (Provider, 5.0), (Provider, 20.0), (AsLongAsTheyAre, 5.0)):
         lane = a_lane(seed, tokens_per_minute=100_000)
-        provider = Provider(seed=seed, tokens_per_minute=100_000, latency=latency)
-        run(lambda: work(lane, provider, seconds=1200, workers=200, size=output, max_tokens=4520, seed=seed))
-        used = sum(count for _, count in provider.served) / (20 * 100_000)
-        what = f"100,000 tokens/min, max_tokens 20 x, calls of {latency:g} s: used, refused"
+        provider = kind(seed=seed + 1000, tokens_per_minute=100_000, latency=latency)
+        run(lambda: work(lane, provider, seconds=3600, workers=200, size=output, max_tokens=4520, seed=seed))
+        used = sum(count for _, count in provider.served) / (60 * 100_000)
+        long = " as long as their answers" if kind is AsLongAsTheyAre else ""
+        what = f"100,000 tokens/min, max_tokens 20 x, calls of {latency:g} s{long}: used, refused"
         row(what, f"{used:.1%}, {len(provider.refused)}", ">= 93 %, 0")
 
 

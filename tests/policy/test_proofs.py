@@ -51,6 +51,16 @@ def test_tokens_per_minute_are_used(latency: float, backend: str) -> None:
     assert sum(tokens for _, tokens in provider.served) >= 0.93 * 10 * 100_000
 
 
+def test_tokens_per_minute_are_used_by_long_calls() -> None:
+    """The same for calls of 20 s, a hundred of them under way, once the first have told what they use."""
+    lane = RateLane(LaneSettings(tokens_per_minute=100_000))
+    provider = Provider(seed=1001, tokens_per_minute=100_000, latency=20.0)
+    run(lambda: work(lane, provider, seconds=1200, workers=200, size=output, max_tokens=20 * 226))
+    assert provider.refused == []
+    late = sum(tokens for moment, tokens in provider.served if moment >= 120)
+    assert late >= 0.93 * 18 * 100_000
+
+
 @both
 @pytest.mark.parametrize("retry_after", [None, 1.0])
 @pytest.mark.parametrize(("latency", "spread"), [(0.2, 0.3), (1.0, 0.0), (2.0, 0.8)])

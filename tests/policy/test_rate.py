@@ -99,7 +99,7 @@ def test_settling_is_exact(gaps: list[float], used: list[float]) -> None:
         calls.append((now, rate.take(now, 10.0)))
     for (_, charge), amount in zip(calls, used, strict=False):
         rate.settle(now, charge, amount)
-    oldest = math.floor((now - 60.0) / 0.5) * 0.5
+    oldest = math.floor((now - 60.0) / 0.25) * 0.25
     expected = sum(amount for (at, _), amount in zip(calls, used, strict=False) if at >= oldest)
     assert rate.used(now) == pytest.approx(expected, abs=1e-6)
 
