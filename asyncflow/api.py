@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 
 from asyncflow.durability.opening import Changed, open_journal
 from asyncflow.durability.resume import Fingerprint, facts_of, of_outline
-from asyncflow.durability.saying import how_to_resume
+from asyncflow.durability.saying import RetryFailed, how_to_resume
 from asyncflow.engine.checks import (
     check_concurrency,
     check_function,
@@ -33,7 +33,7 @@ from asyncflow.engine.on_error import OnError
 from asyncflow.engine.own_loop import in_loop, run_to_end
 from asyncflow.engine.reader import Stream
 from asyncflow.engine.signals import EXIT_CODES, as_exit, stop_on_signals
-from asyncflow.engine.source import Source, check_items
+from asyncflow.engine.source import Source, check_items, length_of
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.engine.stopping import Stop, stoppable
 from asyncflow.errors import RunStoppedError
@@ -66,7 +66,7 @@ async def amap(
     run_id: str | None = ...,
     key: Callable[[Any], Any] | None = ...,
     changed: Changed = ...,
-    retry_failed: bool = ...,
+    retry_failed: RetryFailed = ...,
     stop: Stop | None = ...,
     version: Version = ...,
 ) -> list[R]: ...
@@ -87,7 +87,7 @@ async def amap(
     run_id: str | None = ...,
     key: Callable[[Any], Any] | None = ...,
     changed: Changed = ...,
-    retry_failed: bool = ...,
+    retry_failed: RetryFailed = ...,
     stop: Stop | None = ...,
     version: Version = ...,
 ) -> list[R]: ...
@@ -107,7 +107,7 @@ async def amap(
     run_id: str | None = None,
     key: Callable[[Any], Any] | None = None,
     changed: Changed = "refuse",
-    retry_failed: bool = True,
+    retry_failed: RetryFailed = True,
     stop: Stop | None = None,
     version: Version = None,
 ) -> list[Any]:
@@ -141,7 +141,8 @@ async def amap(
             results, or "drop" them.
         version: What is compared for that, in place of the code of `func`: a text, or several by name (a
             prompt, a model), so that the error says which of them is another one.
-        retry_failed: Whether a resumed run runs failed items again.
+        retry_failed: Whether a resumed run runs failed items again. "only": it runs them and no others; items
+            without a record are left, each a `Skipped` with the reason "not failed".
         stop: A `Stop`, by which the program may end the call early without losing what it has paid for.
         limits: A `Limits` of `asyncflow.policy`: requests per minute, calls at once, pauses after refusals,
             for the attempts of all who share it. Waiting for them is no part of a timeout.
@@ -173,7 +174,13 @@ async def amap(
     listeners = check_observers(observers)
     host = running_host()
     journal = _journal(
-        store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func, version)
+        store,
+        run_id,
+        step.name,
+        changed,
+        retry_failed,
+        lambda: _of_function(step.name, func, version),
+        length_of(items),
     )
     async with opened(host, step.name, observers=listeners, journal=journal, stop=stop) as run:
         inside = run.inside(step.name)
@@ -198,7 +205,7 @@ def stream(
     run_id: str | None = None,
     key: Callable[[Any], Any] | None = None,
     changed: Changed = "refuse",
-    retry_failed: bool = True,
+    retry_failed: RetryFailed = True,
     stop: Stop | None = None,
     version: Version = None,
 ) -> Stream[Any]:
@@ -236,7 +243,13 @@ def stream(
 
     def open_journal() -> AbstractAsyncContextManager[Journal] | None:
         return _journal(
-            store, run_id, step.name, changed, retry_failed, lambda: _of_function(step.name, func, version)
+            store,
+            run_id,
+            step.name,
+            changed,
+            retry_failed,
+            lambda: _of_function(step.name, func, version),
+            length_of(items),
         )
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
@@ -372,8 +385,39 @@ async def run(
         >>> asyncio.run(run(AsyncFlow(start=Hello()))).shared
         {'said': 'hello'}
     """
+    return await _run(
+        flow,
+        shared,
+        store=store,
+        run_id=run_id,
+        concurrency=concurrency,
+        observers=observers,
+        changed=changed,
+        retry_failed=retry_failed,
+        stop=stop,
+    )
+
+
+async def _run(
+    flow: BaseNode,
+    shared: Any,
+    *,
+    store: Any,
+    run_id: str | None,
+    concurrency: int | None,
+    observers: Iterable[Observer],
+    changed: Changed,
+    retry_failed: bool,
+    stop: Stop | None,
+    greet: bool = False,
+) -> RunResult:
     _check_flow(flow)
     check_stored(store, run_id)
+    if retry_failed not in (True, False):
+        raise ValueError(
+            f"retry_failed={retry_failed!r}: True or False; a flow needs the results of all of its items, so "
+            '"only" is for amap and stream'
+        )
     if concurrency is not None:
         check_concurrency(concurrency)
     listeners = check_observers(observers)
@@ -387,6 +431,8 @@ async def run(
         journal=journal,
         stop=stop,
     ) as place:
+        if greet and place.journal is not None and place.journal.found is not None:
+            _tell_people(f"run {place.journal.run_id} goes on: {place.journal.found}")
         action = await stoppable(
             place, label(flow), lambda: flow._run_step(shared, place.inside(label(flow)))
         )
@@ -415,7 +461,8 @@ def run_sync(
 
     With a `store`, on the main thread, Ctrl-C and SIGTERM are requests to stop: the first lets what is in
     flight end (for 30 s, or the grace of the `stop` that is given) and records it, the second cancels, the
-    third leaves at once. How to go on is written to stderr. Handlers that the program has set itself stay.
+    third leaves at once. Handlers that the program has set itself stay. How to go on is written to stderr,
+    and, where a run goes on, what of it is done.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C, also where the run was done by then.
@@ -437,7 +484,7 @@ def run_sync(
 
     def to_end(stop: Stop | None) -> RunResult:
         return run_to_end(
-            lambda: run(
+            lambda: _run(
                 flow,
                 shared,
                 store=store,
@@ -447,6 +494,7 @@ def run_sync(
                 changed=changed,
                 retry_failed=retry_failed,
                 stop=stop,
+                greet=True,
             )
         )
 
@@ -485,14 +533,21 @@ def _journal(
     run_id: str | None,
     name: str,
     changed: Changed,
-    retry_failed: bool,
+    retry_failed: RetryFailed,
     fingerprint: Callable[[], Fingerprint],
+    total: int | None = None,
 ) -> AbstractAsyncContextManager[Journal] | None:
     """What opens the run's journal, where a store is given."""
     if store is None:
         return None
     return open_journal(
-        store, run_id, name=name, fingerprint=fingerprint(), changed=changed, retry_failed=retry_failed
+        store,
+        run_id,
+        name=name,
+        fingerprint=fingerprint(),
+        changed=changed,
+        retry_failed=retry_failed,
+        total=total,
     )
 
 

@@ -66,6 +66,22 @@ class RunResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class RunCompared:
+    """A resumed run has come to its end without an error, and has seen all of its items.
+
+    Attributes:
+        new: Items that were not recorded before: they were not begun then, in flight, or not there.
+        vanished: Items that were recorded, and are not among its items any more. Their records stay.
+    """
+
+    name: str
+    at: float
+    run_id: str
+    new: int
+    vanished: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """It ended; `error` says how, where it did not end well."""
 
@@ -203,6 +219,7 @@ class LaneStopped:
 Event: TypeAlias = (
     RunStarted
     | RunResumed
+    | RunCompared
     | RunFinished
     | NodeStarted
     | NodeFinished

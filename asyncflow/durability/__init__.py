@@ -7,7 +7,7 @@ store     the port: `memory`; over SQLAlchemy `sqlstore` (one SQLite file, `sqli
           share `tables`, `migrations`, `sqlwriter` and `sqlreader`, and differ in `dialects`
 writer    one thread, group commit; `recall` reads back
 lock      one writing process per store; `marks` and `crashes`: what was in flight when one died
-resume    may this program go on with that run?; `runs`: ids and status
+resume    may this program go on with that run?; `runs`: ids and status; `saying`: what people are told
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from asyncflow.durability.codec import Codec, Encoder
 from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.memory import MemoryStore
 from asyncflow.durability.opening import Changed, as_store, open_journal, open_run
-from asyncflow.durability.resume import Counts, Difference, Fingerprint, banner, compare, facts_of, of_outline
+from asyncflow.durability.resume import Difference, Fingerprint, compare, facts_of, of_outline
 from asyncflow.durability.runs import new_run_id, resolve, status
+from asyncflow.durability.saying import Counts, RetryFailed, banner, how_to_resume
 from asyncflow.durability.store import Store
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "Fingerprint",
     "MemoryStore",
     "PostgresStore",
+    "RetryFailed",
     "RunJournal",
     "SQLStore",
     "Store",
@@ -42,6 +44,7 @@ __all__ = [
     "banner",
     "compare",
     "facts_of",
+    "how_to_resume",
     "new_run_id",
     "of_outline",
     "open_journal",

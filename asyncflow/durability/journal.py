@@ -12,9 +12,9 @@ from typing import Any
 from asyncflow.durability.codec import Codec, Encoder
 from asyncflow.durability.crashes import verdicts
 from asyncflow.durability.keys import PlaceKeys
-from asyncflow.durability.place import RunPlace
+from asyncflow.durability.place import RunPlace, Tally
 from asyncflow.durability.recall import Asker, Recall
-from asyncflow.durability.resume import Counts, banner
+from asyncflow.durability.saying import Counts, RetryFailed, banner
 from asyncflow.durability.store import PlaceRow, RunRow, StoreReader
 from asyncflow.durability.writer import Writer
 from asyncflow.engine.journal import Verdict
@@ -54,7 +54,8 @@ class RunJournal:
         reader: StoreReader | None,
         *,
         since: dict[tuple[str, ...], int],
-        retry_failed: bool,
+        retry_failed: RetryFailed,
+        total: int | None,
         encoders: Iterable[Encoder],
         types: Iterable[Any],
     ) -> None:
@@ -65,6 +66,8 @@ class RunJournal:
         self._writer = writer
         self._since = since
         self._retry_failed = retry_failed
+        self._total = total
+        self._tally = Tally()
         self._encoders = tuple(encoders)
         self._types = (*types, *_met())
         self._codecs: dict[Any, Codec] = {}
@@ -83,10 +86,14 @@ class RunJournal:
         deaths = reader.deaths(self._run)
         self._suspects = verdicts(deaths)
         last = before.sessions[-1] if before.sessions else None
-        per_place = reader.counts(self._run)
+        all_places = reader.counts(self._run)
+        # Of a node that was dropped this very time nothing counts; of one dropped earlier, what came since.
+        anew = {nodes for nodes, until in self._since.items() if last is not None and until >= last.number}
+        per_place = [each for each in all_places if nodes_of(each.path) not in anew]
         self.counts = Counts(
             done=sum(each.done for each in per_place),
             failed=sum(each.failed for each in per_place),
+            dropped=sum(each.done + each.failed for each in all_places if each not in per_place),
             in_flight=sum(last is not None and each.session == last.number for each in deaths),
             suspects=len(self._suspects),
         )
@@ -115,6 +122,7 @@ class RunJournal:
             since=self._since.get(nodes_of(path), 0) if self._since else 0,
             retry_failed=self._retry_failed,
             suspects=self._suspects,
+            tally=self._tally,
         )
         self._open.append(place)
         if len(self._open) > self._crowd:
@@ -125,7 +133,18 @@ class RunJournal:
     @property
     def found(self) -> str | None:
         """What an earlier process left, in words."""
-        return banner(self.counts, retry_failed=self._retry_failed) if self.resumed else None
+        if not self.resumed:
+            return None
+        return banner(self.counts, self._total, retry_failed=self._retry_failed)
+
+    @property
+    def asked(self) -> tuple[int, int] | None:
+        """Of a resumed run that has come to its end: how many of its items were not recorded before, and how
+        many that were recorded it no longer has. None where it began now."""
+        if not self.resumed:
+            return None
+        tally, counts = self._tally, self.counts
+        return tally.items - tally.known, max(0, counts.done + counts.failed - tally.known)
 
     @property
     def suspects(self) -> int:

@@ -18,6 +18,7 @@ from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
+from asyncflow.durability.saying import RetryFailed
 from asyncflow.durability.store import RunRow, Store
 from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError
 
@@ -35,7 +36,8 @@ async def open_journal(
     name: str = "run",
     fingerprint: Fingerprint | None = None,
     changed: Changed = "refuse",
-    retry_failed: bool = True,
+    retry_failed: RetryFailed = True,
+    total: int | None = None,
     encoders: Iterable[Encoder] = (),
     types: Iterable[Any] = (),
     grace: float = writers.GRACE,
@@ -47,7 +49,8 @@ async def open_journal(
         run_id: The run to begin or to resume; None: a new one, called after `name`.
         fingerprint: What the program is made of; None: not compared.
         changed: What to do if it is not what the run was recorded with.
-        retry_failed: Whether items that failed run again.
+        retry_failed: Whether items that failed run again. "only": they alone, and no item without a record.
+        total: How many items there are now, where that is known: for what is said of a resumed run.
         encoders: How to record classes of other libraries.
         types: Classes that may be restored although no result type declares them.
         grace: Seconds for which a store in trouble is tried again.
@@ -73,6 +76,7 @@ async def open_journal(
         fingerprint=fingerprint,
         changed=changed,
         retry_failed=retry_failed,
+        total=total,
         encoders=encoders,
         types=types,
         grace=grace,
@@ -96,7 +100,8 @@ def open_run(
     name: str = "run",
     fingerprint: Fingerprint | None = None,
     changed: Changed = "refuse",
-    retry_failed: bool = True,
+    retry_failed: RetryFailed = True,
+    total: int | None = None,
     encoders: Iterable[Encoder] = (),
     types: Iterable[Any] = (),
     grace: float = writers.GRACE,
@@ -109,6 +114,8 @@ def open_run(
         try:
             run_id = run_id or new_run_id(name)
             before = reader.run(run_id)
+            if before is None and retry_failed == "only":
+                raise ValueError(f"there is no run {run_id!r} in {at!r} whose failed items could run again")
             text, since = _settle(before, fingerprint, changed)
             row = before
             number, session = writer.call(lambda backend: backend.start(run_id, name, text, time.time()))
@@ -121,6 +128,7 @@ def open_run(
                 reader,
                 since=since,
                 retry_failed=retry_failed,
+                total=total,
                 encoders=encoders,
                 types=types,
             )

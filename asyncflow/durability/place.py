@@ -12,16 +12,26 @@ from asyncflow.durability.failures import short
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.marks import NO_SLOT
 from asyncflow.durability.recall import Asker, Recall
+from asyncflow.durability.saying import RetryFailed
 from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Record
 from asyncflow.durability.writer import Writer
 from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.errors import NotStorableError, ResumeMismatchError
-from asyncflow.outcome import Failed, Ok
+from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 
 _plain = Codec()
 
 #: SQLite holds 1 GB in a value; as a part of a JSON text a result may take twice its size.
 _LARGEST = 256 * 1024 * 1024
+
+
+class Tally:
+    """Items that were looked for in a resumed run, and those of them that were recorded."""
+
+    __slots__ = ("items", "known")
+
+    def __init__(self) -> None:
+        self.items = self.known = 0
 
 
 class RunPlace:
@@ -46,6 +56,7 @@ class RunPlace:
         "_session",
         "_since",
         "_suspects",
+        "_tally",
         "_writer",
         "has_records",
     )
@@ -61,8 +72,9 @@ class RunPlace:
         host: Asker,
         *,
         since: int,
-        retry_failed: bool,
+        retry_failed: RetryFailed,
         suspects: dict[bytes, Verdict],
+        tally: Tally,
     ) -> None:
         self._keys = keys
         self._row: PlaceRow | None = row
@@ -75,11 +87,12 @@ class RunPlace:
         self._since = since
         self._retry_failed = retry_failed
         self._suspects = suspects
+        self._tally = tally
         self._in_flight: dict[bytes, tuple[int, float]] = {}
         self._action: bytes | None = None
         self._asked = False
         self._fresh = False
-        self.has_records = recall is not None
+        self.has_records = recall is not None or retry_failed == "only"
 
     def key_of(self, item: Any) -> bytes:
         return self._keys.item(item)
@@ -91,14 +104,18 @@ class RunPlace:
         """What earlier deaths of the process say about this item."""
         return self._suspects.get(key, "run")
 
-    async def recall(self, key: bytes) -> Ok[Any] | Failed | None:
+    async def recall(self, key: bytes) -> Outcome[Any] | None:
+        self._tally.items += 1
         if self._recall is None:
-            return None
+            return self._left
         record = self._recall.take(key)
         if record is None or not self._asked:
             record = await self._ask(self._recall, key, record)
-        if record is None or record.session <= self._since or record.kind == AGAIN:
+        if record is None or record.session <= self._since:
+            return self._left
+        if record.kind == AGAIN:
             return None
+        self._tally.known += 1
         if record.kind == FAILED:
             return None if self._retry_failed else failures.load(record.data, record.attempts)
         try:
@@ -109,6 +126,11 @@ class RunPlace:
                 "again, or drop the node's results",
                 differences=(str(exc),),
             ) from None
+
+    @property
+    def _left(self) -> Skipped | None:
+        """What becomes of an item without a record."""
+        return Skipped("not failed", attempts=0) if self._retry_failed == "only" else None
 
     async def _ask(self, recall: Recall, key: bytes, record: Record | None) -> Record | None:
         """The record from the store; the first time, with the action that the place ended with."""
@@ -126,6 +148,8 @@ class RunPlace:
 
     def begin(self, key: bytes) -> None:
         if key not in self._in_flight:
+            if self._recall is None:
+                self._tally.items += 1
             slot = self._writer.marks.set(key, self._keys.place, self._session)
             self._in_flight[key] = (slot, time.time())
 

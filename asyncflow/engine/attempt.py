@@ -170,7 +170,7 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
     key = place.key_of_single(item)
     kept = await place.recall(key) if place.has_records else None
     if kept is not None:
-        run.counts.recalled += 1
+        run.counts.recalled += not isinstance(kept, Skipped)
         return replace(kept, item=item)
     verdict = place.verdict(key) if run.alone is not None else "run"
     outcome: Outcome[Any]

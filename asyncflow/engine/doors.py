@@ -11,7 +11,7 @@ from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Broadcast, Observer
 from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
-from asyncflow.events import Event, RunFinished, RunResumed, RunStarted
+from asyncflow.events import Event, RunCompared, RunFinished, RunResumed, RunStarted
 
 
 @asynccontextmanager
@@ -63,6 +63,8 @@ async def opened(
                     if tell is not None and run.journal.found is not None:
                         tell(RunResumed(name, host.now(), run.journal.run_id, run.journal.found))
                     yield run
+                    if tell is not None and (asked := run.journal.asked) is not None:
+                        tell(RunCompared(name, host.now(), run.journal.run_id, *asked))
     except BaseException as exc:
         error = exc
         raise

@@ -567,7 +567,7 @@ class Pool:
         if ledger.has_records:
             kept = await ledger.recall(slot.key)
             if kept is not None:
-                self.recalled += 1
+                self.recalled += not isinstance(kept, Skipped)
                 self._show(replace(kept, index=slot.index, key=slot.name, item=slot.item))
                 if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
                     await self.place.pulse.let_others_run()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias
 
 from asyncflow.engine.tasks import Host
-from asyncflow.outcome import Failed, Ok
+from asyncflow.outcome import Failed, Ok, Outcome
 
 #: Seconds that items in flight have to end in, after a failure that stops the call: they are paid for.
 GRACE = 30.0
@@ -47,10 +47,11 @@ class Place(Protocol):
     def key_of_single(self, prep_res: Any) -> bytes:
         """The identity of a plain node's one item: the visit itself, and what `prep` returned."""
 
-    async def recall(self, key: bytes) -> Ok[Any] | Failed | None:
+    async def recall(self, key: bytes) -> Outcome[Any] | None:
         """What an earlier process committed for this item and still holds; None: it has to run.
 
-        The record's `value` and `attempts` are set; `index` and `item` are the caller's to set.
+        The record's `value` and `attempts` are set; `index` and `item` are the caller's to set. A `Skipped`:
+        this run leaves the item out.
         """
 
     def begin(self, key: bytes) -> None:
@@ -87,6 +88,8 @@ class Journal(Protocol):
         run_id: What the run is called.
         found: What an earlier process left, in words; None: the run begins now.
         suspects: How many items are to run alone, or not at all.
+        asked: At the end of a run that was resumed: how many of its items were not recorded before, and how
+            many that were recorded it no longer has; else None.
     """
 
     @property
@@ -95,6 +98,8 @@ class Journal(Protocol):
     def found(self) -> str | None: ...
     @property
     def suspects(self) -> int: ...
+    @property
+    def asked(self) -> tuple[int, int] | None: ...
 
     def place(
         self,

@@ -33,7 +33,7 @@ class Source:
     __slots__ = ("_async", "_host", "_iterator", "_threads", "length", "next")
 
     def __init__(self, items: Any, *, host: Host, blocking: bool) -> None:
-        self.length = _length(items)
+        self.length = length_of(items)
         self.next: Callable[[], Any] | None = None
         self._host = host
         self._async: AsyncIterator[Any] | None = None
@@ -77,7 +77,8 @@ class Source:
             await on_thread(self._host, self._threads, close)
 
 
-def _length(items: Any) -> int | None:
+def length_of(items: Any) -> int | None:
+    """How many items there are, or None where that is not known."""
     if type(items) not in _PLAIN and not isinstance(items, Collection):
         return None
     try:

@@ -18,6 +18,7 @@ from asyncflow import (
     Flow,
     Node,
     Retry,
+    Skipped,
     Stop,
     amap,
     run,
@@ -26,7 +27,7 @@ from asyncflow import (
 )
 from asyncflow.durability import SQLStore
 from asyncflow.errors import ResumeMismatchError, RunStoppedError
-from asyncflow.events import RunResumed
+from asyncflow.events import RunCompared, RunResumed
 
 calls: list[Any] = []
 
@@ -318,3 +319,81 @@ def test_what_needed_a_second_attempt_is_read_back(tmp_path: Path, door: str) ->
     reader = store.open_reader()
     assert [record.attempts for _, record in reader.following(1, 0, 100) if record.kind == 0] == [2] * 5
     reader.close()
+
+
+def events_of(kind: type, heard: list[Any]) -> list[Any]:
+    return [event for event in heard if isinstance(event, kind)]
+
+
+@pytest.mark.parametrize("door", ["amap", "stream"])
+def test_a_resume_counts_first_and_compares_at_the_end(tmp_path: Path, door: str) -> None:
+    """Of how many, where the source tells its length; new and vanished items once it is at its end."""
+
+    def go(items: Any, **options: Any) -> tuple[str | None, tuple[int, int] | None]:
+        heard: list[Any] = []
+        settings: dict[str, Any] = {"on_error": "continue", "observers": [heard.append], **options}
+        settings |= {"store": tmp_path / "runs.db", "run_id": "r"}
+
+        async def main() -> None:
+            if door == "amap":
+                await amap(double, items, **settings)
+            else:
+                async for _ in stream(double, items, **settings):
+                    pass
+
+        asyncio.run(main())
+        resumed, compared = events_of(RunResumed, heard), events_of(RunCompared, heard)
+        found = (compared[0].new, compared[0].vanished) if compared else None
+        return (resumed[0].found if resumed else None), found
+
+    assert go([1, 2, -1, 3]) == (None, None)
+    assert go([1, 2, -1, 3, 4, 5]) == (
+        "3 of 6 done and kept, 1 failed will be retried, 2 not started",
+        (2, 0),
+    )
+    assert go(iter([5, 4, 9])) == ("5 done and kept, 1 failed will be retried", (1, 4))
+    assert go([9], retry_failed=False) == (
+        "6 done and kept, 1 failed stay failed, the input has 1 now",
+        (0, 6),
+    )
+
+
+def test_only_failed_items_run(tmp_path: Path) -> None:
+    """Results are read back, failures run again, and what has no record is left; a new run is refused."""
+    options: dict[str, Any] = {"on_error": "continue", "store": tmp_path / "runs.db", "run_id": "r"}
+    with pytest.raises(ValueError, match="no run 'r'"):
+        asyncio.run(amap(double, [1], retry_failed="only", **options))
+    asyncio.run(amap(double, [1, -1], **options))
+    calls.clear()
+    results = asyncio.run(amap(double, [7, 1, -1, 8], retry_failed="only", **options))
+    assert calls == [-1]
+    assert [type(each) for each in results] == [Skipped, int, Failed, Skipped]
+    assert results[0].reason == "not failed" and results[0].item == 7
+    with pytest.raises(ValueError, match="amap and stream"):
+        run_sync(shouting(), {"words": []}, store=tmp_path / "runs.db", retry_failed="only")  # type: ignore[arg-type]
+
+
+def test_run_sync_says_what_it_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, first; of a new run nothing, and `run` writes nothing at all."""
+    options: dict[str, Any] = {"store": tmp_path / "runs.db", "run_id": "r"}
+    run_sync(shouting(), {"words": ["a"]}, **options)
+    assert capsys.readouterr().err == ""
+    run_sync(shouting(), {"words": ["a", "b"]}, **options)
+    assert capsys.readouterr().err == "asyncflow: run r goes on: 2 done and kept\n"
+    asyncio.run(run(shouting(), {"words": ["a", "b"]}, **options))
+    assert capsys.readouterr().err == ""
+
+
+def test_what_was_dropped_is_not_said_to_be_kept(tmp_path: Path) -> None:
+    """The banner of the session that drops it."""
+    heard: list[Any] = []
+
+    async def other(number: int) -> int:
+        return number
+
+    other.__name__ = "double"
+    options: dict[str, Any] = {"store": tmp_path / "runs.db", "run_id": "r"}
+    asyncio.run(amap(double, [1, 2], **options))
+    asyncio.run(amap(other, [1, 2, 3], changed="drop", observers=[heard.append], **options))
+    [resumed] = events_of(RunResumed, heard)
+    assert resumed.found == "0 of 3 done and kept, 3 not started, 2 dropped"

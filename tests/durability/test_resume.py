@@ -153,8 +153,7 @@ def test_the_banner_says_what_is_kept_and_what_will_run() -> None:
     """In the words of the goal; parts that are nothing are left out."""
     assert banner(Counts(5)) == "5 done and kept"
     assert banner(Counts(1, 2, 1, 1), 4, retry_failed=False) == (
-        "1 of 4 done and kept, 2 failed are kept as failed, 1 was in flight, "
-        "1 under suspicion of ending the process"
+        "1 of 4 done and kept, 2 failed stay failed, 1 was in flight, 1 under suspicion of ending the process"
     )
 
 

@@ -40,6 +40,8 @@ class Memory:
     def suspects(self) -> int:
         return len(self.verdicts)
 
+    asked = None
+
     def place(
         self, path: tuple[str, ...], visit: int, host: Host, *, key: Any = None, result_type: Any = None
     ) -> Ledger:
