@@ -37,7 +37,8 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
 
 
 def _relu(x: Array, out: Array) -> None:
-    np.maximum(x, 0, out=out)
+    # Four times faster than maximum, whose loop with a constant is not vectorised.
+    x.clip(0, np.inf, out=out)
 
 
 def relu_backward(y: Array, dy: Array, *, out: Array | None = None) -> Array:
@@ -67,10 +68,14 @@ def sigmoid(x: Array, *, out: Array | None = None) -> Array:
 
 
 def _sigmoid(x: Array, out: Array) -> None:
-    np.negative(x, out=out)
-    np.exp(out, out=out)
-    np.add(out, 1, out=out)
-    np.reciprocal(out, out=out)
+    # e / (1 + e) is one pass less than 1 / (1 + exp(-x)). Where e is infinite it is NaN, and says so.
+    met: list[str] = []
+    powers = np.exp(x, out=out)
+    below = np.add(powers, 1, out=scratch_like(x))
+    with np.errstate(invalid="call", call=lambda what, _: met.append(what)):
+        np.divide(powers, below, out=out)
+    if met:
+        np.copyto(out, 1, where=np.isposinf(below))
 
 
 def sigmoid_backward(y: Array, dy: Array, *, out: Array | None = None) -> Array:
@@ -111,7 +116,7 @@ def log_sigmoid_backward(x: Array, dy: Array, *, out: Array | None = None) -> Ar
 def _log_sigmoid_backward(x: Array, dy: Array, out: Array) -> None:
     slope = np.exp(x, out=scratch_like(x))
     slope += 1
-    np.reciprocal(slope, out=slope)
+    np.divide(1, slope, out=slope)
     np.multiply(slope, dy, out=out)
 
 

@@ -18,6 +18,7 @@ from asyncflow.compute.checks import Array, floating, one_of, share, vector, wor
 from asyncflow.compute.losses import Loss, reduced, rows_and_classes
 from asyncflow.compute.scratch import scratch
 from asyncflow.compute.settings import pick
+from asyncflow.compute.softmaxes import row_powers
 from asyncflow.compute.sums import ones, row_sums
 from asyncflow.compute.targets import IndexTargets, index_targets, probability_targets
 from asyncflow.compute.tiles import map_tiles, plan
@@ -162,7 +163,11 @@ def _less_maximum(x: Array, out: Array) -> tuple[Array, Array, Array]:
 
 def _sum_others(z: Array, rows: Array, best: Array) -> tuple[Array, Array]:
     """exp in place; returns what stands at the maxima (1, or NaN), and the sums of all the others."""
-    np.exp(z, out=z)
+    return _without_top(np.exp(z, out=z), rows, best)
+
+
+def _without_top(z: Array, rows: Array, best: Array) -> tuple[Array, Array]:
+    """What stands at the maxima, and the sums of all the others."""
     top = z[rows, best]
     z[rows, best] = 0
     others = row_sums(z)
@@ -172,11 +177,13 @@ def _sum_others(z: Array, rows: Array, best: Array) -> tuple[Array, Array]:
 
 def _plain_tile(x: Array, index: Array, row_weight: Array, scale: float, out: Array, losses: Array) -> None:
     """Class indices without smoothing. `out` receives the gradient times `scale`."""
-    rows, best, z = _less_maximum(x, out)
-    margin = z[rows, index]
-    top, others = _sum_others(z, rows, best)
+    z = out
+    rows, best = row_powers(x, z)
+    top, others = _without_top(z, rows, best)
     whole = top + others
-    losses[...] = np.where(row_weight == 0, 0, row_weight * (np.log1p(others) * top - margin))
+    losses[...] = np.where(
+        row_weight == 0, 0, row_weight * (np.log1p(others / top) - (x[rows, index] - x[rows, best]))
+    )
     rest = np.where(best == index, others, whole - z[rows, index])
     factor = (row_weight * scale / whole).astype(x.dtype)
     if (row_weight == 0).any():

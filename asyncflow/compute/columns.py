@@ -24,7 +24,7 @@ from asyncflow.compute.tiles import map_tiles, plan
 NEAR = 2.0
 
 #: Numbers per inner loop below which rows are joined for arithmetic with a vector per column.
-WIDE = 16384
+WIDE = 2048
 
 
 def as_channels(x: Array, axis: int) -> Array:

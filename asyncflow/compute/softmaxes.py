@@ -14,6 +14,13 @@ from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import row_sums
 
+#: A row whose powers exp(x) have a sum in this range is divided by it as it is: no power has overflowed, and
+#: one that has underflowed is less than 1e-31 of the sum. Any other row is first shifted by its maximum.
+LEAST_SUM, MOST_SUM = 1e-6, 1e37
+
+#: The same, told from the row's largest power, where that is known anyway.
+LEAST_TOP, MOST_TOP = 1e-6, 1e28
+
 
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """exp(x) / Σ exp(x) along `axis`.
@@ -39,16 +46,39 @@ def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
 
 
 def _softmax(x: Array, out: Array) -> None:
-    np.subtract(x, row_maxima(x)[:, None], out=out)
-    np.exp(out, out=out)
-    scale = row_sums(out)
-    np.reciprocal(scale, out=scale)
-    np.multiply(out, scale[:, None], out=out)
+    powers = np.exp(x, out=scratch_like(x))
+    sums = row_sums(powers)
+    # A row's own sum says whether its powers are all right; most are, and need no maximum.
+    far = np.flatnonzero(~((sums >= LEAST_SUM) & (sums <= MOST_SUM)))
+    if far.size:
+        part = x[far]
+        np.subtract(part, row_maxima(part)[:, None], out=part)
+        powers[far] = np.exp(part, out=part)
+        sums[far] = row_sums(part)
+    np.multiply(powers, np.divide(1, sums)[:, None], out=out)
 
 
 def row_maxima(x: Array) -> Array:
     """The largest entry of each row, NaN if there is one. argmax is vectorised along rows, max is slower."""
     return np.asarray(x[np.arange(len(x)), x.argmax(axis=1)])
+
+
+def row_powers(x: Array, out: Array) -> tuple[Array, Array]:
+    """Write exp(x) to `out`, and exp(x - maximum) in the rows where exp(x) would not do.
+
+    Returns the rows' numbers and the place of each row's largest entry.
+    """
+    rows = np.arange(len(x))
+    np.exp(x, out=out)
+    best = out.argmax(axis=1)
+    top = out[rows, best]
+    far = np.flatnonzero(~((top >= LEAST_TOP) & (top <= MOST_TOP)))
+    if far.size:
+        part = x[far]
+        best[far] = part.argmax(axis=1)
+        np.subtract(part, row_maxima(part)[:, None], out=part)
+        out[far] = np.exp(part, out=part)
+    return rows, best
 
 
 def softmax_backward(y: Array, dy: Array, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -83,14 +113,16 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
 
 
 def _log_softmax(x: Array, out: Array) -> None:
-    rows, best = np.arange(len(x)), x.argmax(axis=1)
-    np.subtract(x, x[rows, best][:, None], out=out)
-    powers = np.exp(out, out=scratch_like(out))
-    top = powers[rows, best]
+    powers = scratch_like(x)
+    rows, best = row_powers(x, powers)
+    maxima, top = x[rows, best], powers[rows, best]
     powers[rows, best] = 0
-    # top is 1, or NaN where the row has no finite maximum.
-    rest = np.log1p(row_sums(powers)) * top
-    np.subtract(out, rest[:, None], out=out)
+    rest = np.log1p(row_sums(powers) / top)
+    # max + log Σ is one number only in rows where adding them loses nothing of the smaller one.
+    first = np.where(8 * rest >= np.abs(maxima), 0, maxima)
+    if first.any():
+        x = np.subtract(x, first[:, None], out=out)
+    np.subtract(x, (maxima - first + rest)[:, None], out=out)
 
 
 def log_softmax_backward(y: Array, dy: Array, axis: int = -1, *, out: Array | None = None) -> Array:

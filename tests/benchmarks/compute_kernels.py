@@ -240,26 +240,44 @@ def busy() -> tuple[float, float]:
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK"), time.process_time()
 
 
+#: Seconds for which a candidate is called before it is timed, and again while it is timed.
+WARM, TIMED = 0.04, 0.03
+
+
+def turn(call: Call) -> float:
+    """Milliseconds per call, the median of at least three calls that follow one another.
+
+    The calls before it are not counted: in them the threads of the candidate before stop spinning (OpenBLAS
+    25 ms after a product, OpenMP some ms), those of this one wake up, and the kernel spreads them over the
+    processors (a virtual machine that packs threads onto few of them takes about 15 ms).
+    """
+    end = time.perf_counter() + WARM
+    while time.perf_counter() < end:
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + TIMED
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
 def measure(candidates: dict[str, Call], repeats: int, quiet: bool) -> dict[str, float]:
-    """Median milliseconds of each, in turns, after six calls (PyTorch settles then).
+    """Median milliseconds of each over `repeats` rounds in which they take turns, after six calls of each.
 
     With `quiet`, rounds in which other processes used more than a tenth of a processor are thrown away and
-    repeated, for up to 8 seconds; if none was quiet, all count.
+    repeated, for up to 20 seconds; if none was quiet, all count.
     """
     for call in candidates.values():
         for _ in range(6):
             call()
     kept: list[dict[str, float]] = []
     rest: list[dict[str, float]] = []
-    end = time.perf_counter() + 8
+    end = time.perf_counter() + 20
     while len(kept) < repeats and time.perf_counter() < end:
-        times = {}
         machine, own, began = *busy(), time.perf_counter()
-        for name, call in candidates.items():
-            time.sleep(0.03)  # OpenBLAS threads of a peer spin for 25 ms after a product
-            start = time.perf_counter()
-            call()
-            times[name] = (time.perf_counter() - start) * 1e3
+        times = {name: turn(call) for name, call in candidates.items()}
         machine_after, own_after = busy()
         others = machine_after - machine - (own_after - own)
         if not quiet or others < 0.1 * (time.perf_counter() - began):
