@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from asyncflow.compute.checks import Array, not_negative, share, work_dtype
-from asyncflow.compute.optimizer import Optimizer, Rate, update_tiles
+from asyncflow.compute.optimizer import Optimizer, Rate, Update
 from asyncflow.compute.parameter import Parameter
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
@@ -55,7 +55,7 @@ class AdamW(Optimizer):
             [np.zeros(p.value.shape, work_dtype(p.value.dtype)) for p in self.parameters] for _ in range(2)
         )
 
-    def _update(self, number: int, value: Array, grad: Array, rate: float) -> None:
+    def _update(self, number: int, value: Array, grad: Array, rate: float) -> Update:
         tile = pick("adamw", _adamw)
         kind = value.dtype.type
         made = self.steps + 1
@@ -69,7 +69,7 @@ class AdamW(Optimizer):
         def one(value: Array, grad: Array, first: Array, second: Array) -> None:
             tile(value, grad, first, second, *numbers)
 
-        update_tiles(one, [value, grad, self._first[number], self._second[number]])
+        return one, [value, grad, self._first[number], self._second[number]]
 
     def _slots(self) -> dict[str, Array]:
         first = {f"first.{i}": a for i, a in enumerate(self._first)}

@@ -68,4 +68,4 @@ def scale_gradient(parameter: Parameter, factor: float) -> None:
     def scale(grad: Array, _: Array) -> None:
         grad *= number
 
-    update_tiles(scale, [parameter.grad, parameter.grad])
+    update_tiles([(scale, [parameter.grad, parameter.grad])])

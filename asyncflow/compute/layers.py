@@ -78,8 +78,8 @@ class Linear:
         work = work_dtype(weight.dtype)
         x, up = ctx.reshape(-1, weight.shape[1]), dy.reshape(-1, weight.shape[0])
         x, up = cast(x, work), cast(up, work)
-        self.weight.add_grad(product(up.T, x))
-        self.bias.add_grad(column_sums(up).astype(work))
+        self.weight.add_grad(product(up.T, x), given=True)
+        self.bias.add_grad(column_sums(up).astype(work), given=True)
         if not input_grad:
             return np.empty(0, ctx.dtype)
         return cast(product(up, cast(weight, work)), ctx.dtype).reshape(ctx.shape)
@@ -149,8 +149,8 @@ class BatchNorm:
     def backward(self, ctx: BatchNormContext, dy: Array) -> Array:
         """Add to the gradients of gamma and beta; return that of x."""
         dx, dgamma, dbeta = batch_norm_backward(ctx, dy)
-        self.gamma.add_grad(dgamma)
-        self.beta.add_grad(dbeta)
+        self.gamma.add_grad(dgamma, given=True)
+        self.beta.add_grad(dbeta, given=True)
         return dx
 
     def parameters(self) -> list[Parameter]:
@@ -184,8 +184,8 @@ class LayerNorm:
     def backward(self, ctx: LayerNormContext, dy: Array) -> Array:
         """Add to the gradients of gamma and beta; return that of x."""
         dx, dgamma, dbeta = layer_norm_backward(ctx, dy)
-        self.gamma.add_grad(dgamma)
-        self.beta.add_grad(dbeta)
+        self.gamma.add_grad(dgamma, given=True)
+        self.beta.add_grad(dbeta, given=True)
         return dx
 
     def parameters(self) -> list[Parameter]:

@@ -18,6 +18,12 @@ from asyncflow.compute.sequential import load_arrays
 from asyncflow.compute.tiles import plan, run_tiles
 from asyncflow.errors import DtypeError
 
+#: Bytes of each array of an update that one tile touches. An update has up to four, so less than elsewhere.
+STEP_BYTES = 1 << 20
+
+#: A function, and its arrays: what it changes, the gradient, and the optimizer's own.
+Update = tuple[Callable[..., None], list[Array]]
+
 #: A fixed learning rate, or a function from the number of steps already made to the rate of the next.
 Rate = float | Callable[[int], float]
 
@@ -53,9 +59,13 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Change every parameter once along its gradient, which stays as it is."""
         rate = self.rate
-        for number, p in enumerate(self.parameters):
-            master = self._masters[number]
-            self._update(number, p.value if master is None else master, p.grad, rate)
+        update_tiles(
+            [
+                self._update(number, p.value if master is None else master, p.grad, rate)
+                for number, (p, master) in enumerate(zip(self.parameters, self._masters, strict=True))
+            ]
+        )
+        for p, master in zip(self.parameters, self._masters, strict=True):
             if master is not None:
                 p.value[...] = master
         self.steps += 1
@@ -66,8 +76,8 @@ class Optimizer(ABC):
             p.zero_grad()
 
     @abstractmethod
-    def _update(self, number: int, value: Array, grad: Array, rate: float) -> None:
-        """Change `value`, the array of parameter `number`, in place."""
+    def _update(self, number: int, value: Array, grad: Array, rate: float) -> Update:
+        """How `value`, the array of parameter `number`, is changed in place."""
 
     @abstractmethod
     def _slots(self) -> dict[str, Array]:
@@ -92,20 +102,42 @@ class Optimizer(ABC):
         self.steps = int(state["steps"])
 
 
-def update_tiles(function: Callable[..., None], arrays: list[Array]) -> None:
-    """Call `function` on flat pieces of arrays of one size; all but the gradient (the second) are written."""
-    if not all(a.flags.c_contiguous for a in (arrays[0], *arrays[2:])):
-        # A view into something larger: its numbers go through a copy and back.
-        copies = [np.ascontiguousarray(a) for a in arrays]
-        update_tiles(function, copies)
-        for a, c in zip(arrays, copies, strict=True):
-            if a is not c and a is not arrays[1]:
-                a[...] = c
-        return
-    flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
-    tiles = plan(flat[0].size, flat[0].itemsize)
+def update_tiles(work: list[Update]) -> None:
+    """Make all updates: flat pieces of large arrays, and small arrays several to a tile.
+
+    An update is a function and its arrays, of one size; the function writes all of them but the second, which
+    is the gradient.
+    """
+    tiles: list[list[Update]] = [[]]
+    room = STEP_BYTES
+    for function, arrays in work:
+        if not all(a.flags.c_contiguous for a in (arrays[0], *arrays[2:])):
+            _through_copies(function, arrays)
+            continue
+        flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
+        parts = plan(flat[0].size, flat[0].itemsize, tile_bytes=STEP_BYTES)
+        if len(parts) > 1:
+            tiles += [[(function, [a[part] for a in flat])] for part in parts]
+            continue
+        if flat[0].nbytes > room:
+            tiles.append([])
+            room = STEP_BYTES
+        tiles[-1].append((function, flat))
+        room -= flat[0].nbytes
+
+    tiles = [tile for tile in tiles if tile]
 
     def one(index: int) -> None:
-        function(*(a[tiles[index]] for a in flat))
+        for function, arrays in tiles[index]:
+            function(*arrays)
 
     run_tiles(one, len(tiles))
+
+
+def _through_copies(function: Callable[..., None], arrays: list[Array]) -> None:
+    """For a view into something larger: its numbers go through a copy and back."""
+    copies = [np.ascontiguousarray(a) for a in arrays]
+    update_tiles([(function, copies)])
+    for place, (a, c) in enumerate(zip(arrays, copies, strict=True)):
+        if a is not c and place != 1:
+            a[...] = c

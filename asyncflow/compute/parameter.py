@@ -22,7 +22,7 @@ class Parameter:
         grad: The gradient, of value's shape; float32 for float16 values, whose small gradients would vanish.
     """
 
-    __slots__ = ("grad", "name", "value")
+    __slots__ = ("_empty", "_grad", "name", "value")
 
     def __init__(self, value: Array, *, name: str = "parameter") -> None:
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
@@ -32,17 +32,43 @@ class Parameter:
             raise RangeError(f"{name} must be writeable, got a read-only array")
         self.value = value
         self.name = name
-        self.grad: Array = np.zeros(value.shape, work_dtype(value.dtype))
+        self._grad: Array = np.empty(value.shape, work_dtype(value.dtype))
+        self._empty = True
 
-    def add_grad(self, gradient: Array) -> None:
-        """Add to the gradient. Several backwards add up until `zero_grad`."""
+    @property
+    def grad(self) -> Array:
+        """The sum of what was added since `zero_grad`; zeros are only written when somebody looks."""
+        if self._empty:
+            self._grad.fill(0)
+            self._empty = False
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: Array) -> None:
+        same_shape("grad", gradient, self.name, self.value)
+        self._grad = gradient.astype(self._grad.dtype, copy=False)
+        self._empty = False
+
+    def add_grad(self, gradient: Array, *, given: bool = False) -> None:
+        """Add to the gradient. Several backwards add up until `zero_grad`.
+
+        Args:
+            gradient: Of value's shape.
+            given: Whether the array may be kept, because nobody else has it.
+        """
         same_shape("gradient", gradient, self.name, self.value)
         with np.errstate(all="ignore"):
-            self.grad += gradient
+            if not self._empty:
+                self._grad += gradient
+            elif given and gradient.dtype == self._grad.dtype:
+                self._grad = gradient
+            else:
+                self._grad[...] = gradient
+        self._empty = False
 
     def zero_grad(self) -> None:
         """Set the gradient to 0."""
-        self.grad.fill(0)
+        self._empty = True
 
     def __repr__(self) -> str:
         return f"<Parameter {self.name} {self.value.dtype} {self.value.shape}>"

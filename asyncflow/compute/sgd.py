@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from asyncflow.compute.checks import Array, share, work_dtype
-from asyncflow.compute.optimizer import Optimizer, Rate, update_tiles
+from asyncflow.compute.optimizer import Optimizer, Rate, Update
 from asyncflow.compute.parameter import Parameter
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
@@ -54,7 +54,7 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self._velocity = [np.zeros(p.value.shape, work_dtype(p.value.dtype)) for p in self.parameters]
 
-    def _update(self, number: int, value: Array, grad: Array, rate: float) -> None:
+    def _update(self, number: int, value: Array, grad: Array, rate: float) -> Update:
         tile = pick("sgd", _sgd)
         kind = value.dtype.type
         numbers = kind(rate), kind(self.momentum), kind(self.weight_decay)
@@ -63,7 +63,7 @@ class SGD(Optimizer):
         def one(value: Array, grad: Array, velocity: Array | None = None) -> None:
             tile(value, grad, value if velocity is None else velocity, *numbers, self.nesterov)
 
-        update_tiles(one, arrays)
+        return one, arrays
 
     def _slots(self) -> dict[str, Array]:
         return {f"velocity.{i}": v for i, v in enumerate(self._velocity)} if self.momentum else {}
