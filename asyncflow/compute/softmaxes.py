@@ -107,7 +107,7 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
 
     Example:
         >>> log_softmax(np.array([20.0, 0.0, 0.0], np.float32))[:1]
-        array([-4.1223074e-09], dtype=float32)
+        array([-4.122307e-09], dtype=float32)
     """
     return map_rows(pick("log_softmax", _log_softmax), (floating("x", x),), axis, out)
 
