@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ class Server:
         log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(
             command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            preexec_fn=_die_with_us, **self._as,
+            preexec_fn=_die_with_us if threading.current_thread() is threading.main_thread() else None,
+            **self._as,
         )  # fmt: skip
         log.close()
         until = time.monotonic() + 40

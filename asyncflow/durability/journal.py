@@ -156,7 +156,7 @@ class RunJournal:
         try:
             for place in self._open:
                 place.leave()
-            self._writer.call(lambda store: store.end(self.session, how, time.time()))
+            self._writer.call(lambda store: store.end(self.session, how, time.time()), again=True)
         finally:
             if self._recall is not None:
                 self._recall.close()

@@ -40,6 +40,9 @@ class Marks(Protocol):
         """Mark an item; returns the slot to clear."""
 
     def clear(self, slot: int) -> None: ...
+    def flush(self) -> None:
+        """Return when what was set and cleared survives this process. Where it does anyway, at once."""
+
     def committed(self, last: int) -> None:
         """The log is this long now."""
 
@@ -51,6 +54,9 @@ class NoMarks:
         return 0
 
     def clear(self, slot: int) -> None:
+        pass
+
+    def flush(self) -> None:
         pass
 
     def committed(self, last: int) -> None:
@@ -86,6 +92,9 @@ class FileMarks:
         at = slot % _SLOTS * _SLOT.size
         self._pieces[slot // _SLOTS][at : at + _SLOT.size] = _EMPTY
         self._free.append(slot)
+
+    def flush(self) -> None:
+        """A killed process's memory map is in the page cache."""
 
     def committed(self, last: int) -> None:
         _HEADER.pack_into(self._header, 0, _MAGIC, last)

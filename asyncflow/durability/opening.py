@@ -143,7 +143,8 @@ def open_run(
             try:
                 journal.close(_how(exc))
             except StoreError as trouble:  # what the block raised comes first
-                exc.add_note(f"and the run could not be closed: {trouble}")
+                if str(trouble) != str(exc):
+                    exc.add_note(f"and the run could not be closed: {trouble}")
             raise
         journal.close("finished")
     finally:

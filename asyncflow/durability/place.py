@@ -152,6 +152,8 @@ class RunPlace:
                 self._tally.items += 1
             slot = self._writer.marks.set(key, self._keys.place, self._session)
             self._in_flight[key] = (slot, time.time())
+            if self._suspects.get(key) == "alone":
+                self._writer.marks.flush()
 
     def withdraw(self, key: bytes) -> None:
         slot, _ = self._in_flight.pop(key, (NO_SLOT, 0.0))

@@ -46,8 +46,9 @@ class _Entry(NamedTuple):
 class _Call:
     """A question or order to the store, which waits its turn among the records."""
 
-    def __init__(self, function: Callable[[StoreWriter], Any]) -> None:
+    def __init__(self, function: Callable[[StoreWriter], Any], again: bool) -> None:
         self.function = function
+        self.again = again
         self.done = threading.Event()
         self.value: Any = None
         self.error: BaseException | None = None
@@ -89,11 +90,15 @@ class Writer:
             raise StoreError(_FORKED)
         self._queue.put(_Entry(record, place, committed, home))
 
-    def call(self, function: Callable[[StoreWriter], T]) -> T:
-        """Run `function` on the writer's thread, after all that was handed in before. Blocks."""
+    def call(self, function: Callable[[StoreWriter], T], *, again: bool = False) -> T:
+        """Run `function` on the writer's thread, after all that was handed in before. Blocks.
+
+        Args:
+            again: Whether it may be repeated within the grace, as records are, where the store is in trouble.
+        """
         if self._forked:
             raise StoreError(_FORKED)
-        call = _Call(function)
+        call = _Call(function, again)
         self._queue.put(call)
         call.done.wait()
         if call.error is not None:
@@ -181,7 +186,14 @@ class Writer:
         try:
             if self._error is not None:
                 raise self._error
-            call.value = call.function(self._backend)
+
+            def answer() -> None:
+                call.value = call.function(self._backend)
+
+            if not call.again:
+                answer()
+            elif (error := self._with_grace(answer)) is not None:
+                raise error
         except BaseException as exc:
             call.error = exc
         call.done.set()
@@ -213,7 +225,7 @@ class _Told:
 
 
 def _reason(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error) or type(error).__name__
+    return " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
 
 
 # Sharing ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncflow import run_sync
+from asyncflow.durability import open_run
 from asyncflow.errors import StoreLockedError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,11 +40,19 @@ print(result.shared["sum"])
 """
 
 
-def start(tmp_path: Path, deadly: int) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "runs.db")
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+def start(tmp_path: Path, store: str, deadly: int) -> subprocess.CompletedProcess[str]:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, str(program), str(tmp_path / "runs.db"), str(tmp_path / "log"), str(deadly)],
+        [sys.executable, str(program), store, str(tmp_path / "log"), str(deadly)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -53,13 +61,13 @@ def start(tmp_path: Path, deadly: int) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_killed_and_resumed_until_done(tmp_path: Path) -> None:
+def test_killed_and_resumed_until_done(tmp_path: Path, store: str) -> None:
     """No result that was seen is paid for again; what is called again was in flight or uncommitted."""
     log = tmp_path / "log"
     seen_before: set[str] = set()
     for deadly in (5, 20, 21, 44, -1):
         log.write_text("")
-        done = start(tmp_path, deadly)
+        done = start(tmp_path, store, deadly)
         lines = log.read_text().split("\n")
         called = {line.removeprefix("call ") for line in lines if line.startswith("call ")}
         assert not called & seen_before, "a result that was seen was paid for again"
@@ -71,18 +79,9 @@ def test_killed_and_resumed_until_done(tmp_path: Path) -> None:
     assert len(counted) == 60 and set(counted.values()) == {1}
 
 
-def test_a_second_process_is_told_who_holds_the_file(tmp_path: Path) -> None:
-    """While this process runs, another one on the same file ends with the holder's pid."""
-    from asyncflow import AsyncFlow, AsyncNode
-
-    answers: list[subprocess.CompletedProcess[str]] = []
-
-    class Meanwhile(AsyncNode):
-        def exec(self, prep_res: object) -> int:
-            answers.append(start(tmp_path, -1))
-            return 1
-
-    run_sync(AsyncFlow(start=Meanwhile()), {}, store=tmp_path / "runs.db", run_id="here")
-    [answer] = answers
+def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path, store: str) -> None:
+    """While this process runs, another one on the same run ends with the holder's pid."""
+    with open_run(store, "r"):
+        answer = start(tmp_path, store, -1)
     assert answer.returncode == 1
     assert StoreLockedError.__name__ in answer.stderr and str(os.getpid()) in answer.stderr

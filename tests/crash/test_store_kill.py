@@ -14,15 +14,16 @@ from asyncflow.durability import open_run
 from asyncflow.durability.sqlstore import SQLStore
 from asyncflow.durability.store import OK, PlaceRow, Record
 from asyncflow.errors import StoreError, StoreFormatError
-from tests.crash.store_kill import POINTS
+from tests.crash.store_kill import ON_SERVER, POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def kill_loop(directory: Path, kills: int, seed: int, point: str | None = None) -> int:
+def kill_loop(where: Path | str, kills: int, seed: int, point: str | None = None) -> int:
     """Run the loop in a process without threads, so that it may fork. Returns how many children died."""
-    directory.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.crash.store_kill", str(directory), str(kills), str(seed)]
+    if isinstance(where, Path):
+        where.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.crash.store_kill", str(where), str(kills), str(seed)]
     run = subprocess.run(
         [*command, *([point] if point else [])], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
@@ -39,6 +40,17 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 def test_killed_at_named_points(tmp_path: Path, point: str) -> None:
     """In every step of a commit, of opening, resuming and closing, four times in a row."""
     assert kill_loop(tmp_path / "run", 4, seed=2, point=point) >= 1
+
+
+def test_killed_at_random_moments_on_a_server(postgres_url: str) -> None:
+    """The same on PostgreSQL, whose locks go with the connections of the dead."""
+    assert kill_loop(postgres_url, 6, seed=1) > 1
+
+
+@pytest.mark.parametrize("point", ON_SERVER)
+def test_killed_at_named_points_on_a_server(postgres_url: str, point: str) -> None:
+    """In the steps that are not the same there."""
+    assert kill_loop(postgres_url, 3, seed=2, point=point) >= 1
 
 
 @pytest.mark.long

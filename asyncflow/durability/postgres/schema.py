@@ -13,6 +13,8 @@ NAME = "asyncflow"
 #: Held in a transaction while the schema is made or migrated: "asyncflw" as a number.
 _MAKING = 0x6173796E63666C77
 
+_TABLES = "SELECT count(*) FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s)"
+
 metadata = MetaData()
 
 #: One row. It is asked for before anything else is believed.
@@ -37,14 +39,13 @@ def found(connection: Connection, where: str) -> int | None:
     Raises:
         StoreFormatError: If a schema of that name is somebody else's.
     """
+    # In this order: whoever makes them meanwhile makes all at once.
+    if not connection.exec_driver_sql(_TABLES, (NAME,)).scalar():
+        return None
     if connection.exec_driver_sql("SELECT to_regclass('version')").scalar() is not None:
         number = connection.execute(select(version.c.number)).scalars().all()
         if len(number) == 1:
             return int(number[0])
-    elif not connection.exec_driver_sql(
-        "SELECT count(*) FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s)", (NAME,)
-    ).scalar():
-        return None
     raise StoreFormatError(
         f"{where} has a schema {NAME!r} that is not a store's. It was left as it is; name another database"
     )
