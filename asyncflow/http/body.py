@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from asyncflow.http.transport import BodyTooLargeError
+from asyncflow.http.messages import BodyTooLargeError
 
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _escaped = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode

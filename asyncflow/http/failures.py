@@ -11,7 +11,7 @@ import httpx
 
 from asyncflow import errors
 from asyncflow.http import hints
-from asyncflow.http.transport import BodyTooLargeError
+from asyncflow.http.messages import BodyTooLargeError
 
 #: Header names whose values are credentials. Their values are struck out of every text.
 SECRET_HEADERS = frozenset(

@@ -11,6 +11,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 import httpx
 
 
+class BodyTooLargeError(httpx.DecodingError):
+    """The body, decompressed, was larger than asked for; the rest of it was not read."""
+
+
 class BytesRequest(httpx.Request):
     """A request whose body is bytes. Host and Content-Length are left to the transport."""
 

@@ -13,8 +13,8 @@ from asyncflow import errors
 from asyncflow.http import failures, hints
 from asyncflow.http.body import read_whole
 from asyncflow.http.lane import Ticket
+from asyncflow.http.messages import BodyTooLargeError
 from asyncflow.http.sse import Event, EventDecoder
-from asyncflow.http.transport import BodyTooLargeError
 
 #: Seconds to wait for the end of a body whose end mark has come.
 DRAIN = 0.5

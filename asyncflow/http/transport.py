@@ -17,18 +17,19 @@ from dataclasses import dataclass
 import aiohttp
 import httpx
 from aiohttp.hdrs import CONTENT_ENCODING
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from asyncflow.http import proxies
 from asyncflow.http.aiohttp_errors import as_httpx
+from asyncflow.http.direct import LONGEST_LINE, WRITTEN_HERE, Direct, read_whole
 from asyncflow.http.messages import BytesResponse
 from asyncflow.http.upload import PIECE_BYTES, Upload
 
 #: `request.extensions[WHOLE]` holds a `Whole`: the answer's body is wanted whole, and has a largest size.
 WHOLE = "asyncflow.whole"
 
-#: Headers that aiohttp writes itself, from the URL and the body.
-_WRITTEN_BELOW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 #: Headers that aiohttp would add of its own where a request has none.
 _AUTOMATIC = frozenset({"user-agent", "accept", "accept-encoding", "content-type"})
 
@@ -44,10 +45,6 @@ class Whole:
 
     max_size_bytes: int
     total: float | None = None
-
-
-class BodyTooLargeError(httpx.DecodingError):
-    """The body, decompressed, was larger than asked for; the rest of it was not read."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -77,52 +74,64 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._proxy = proxies.from_environment() if trust_env else proxies.direct
         self._keepalive = keepalive
         self._session: aiohttp.ClientSession | None = None
+        self._direct: Direct | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timeouts: dict[tuple[float | None, ...], aiohttp.ClientTimeout] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's errors; a response means that its headers have come."""
-        session = self._open()
+        session, direct = self._open()
         whole: Whole | None = request.extensions.get(WHOLE)
-        url = request.url
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in request.headers.raw
-            if name not in _WRITTEN_BELOW and name.lower() not in _WRITTEN_BELOW
-        ]
+        proxy = self._proxy(request.url)
         body = _body(request)
-        proxy = self._proxy(url)
+        timeout = self._timeout(request, whole)
+        try:
+            if whole is None or proxy is not None or not isinstance(body, bytes) or request.url.userinfo:
+                return await self._through_session(session, request, body, whole, proxy, timeout)
+            head, content = await direct.exchange(request, body, timeout, whole.max_size_bytes)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:  # OSError holds TimeoutError too
+            raise as_httpx(exc) from exc
+        return _response(request, head.code, head, content=content)
+
+    async def _through_session(
+        self,
+        session: aiohttp.ClientSession,
+        request: httpx.Request,
+        body: bytes | Upload | AsyncIterator[bytes],
+        whole: Whole | None,
+        proxy: str | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> httpx.Response:
         if proxy is not None and not proxy.startswith(("http://", "https://")):
             kind = proxy.partition(":")[0]
             raise httpx.UnsupportedProtocol(
                 f"the environment names a {kind} proxy for it, which aiohttp does not speak: pass a client "
                 "of your own (httpx.AsyncClient with httpx[socks]), or trust_env=False"
             )
-        missing = _AUTOMATIC.difference([name.lower() for name, _ in headers])
-        answer: aiohttp.ClientResponse | None = None
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in request.headers.raw
+            if name.lower() not in WRITTEN_HERE
+        ]
+        answer = await session.request(
+            request.method,
+            URL(str(request.url), encoded=True),
+            headers=headers,
+            data=body or None,
+            skip_auto_headers=_AUTOMATIC.difference([name.lower() for name, _ in headers]) or None,
+            allow_redirects=False,
+            proxy=proxy,
+            ssl=self._context() if request.url.scheme == "https" else True,
+            timeout=timeout,
+        )
         try:
-            answer = await session.request(
-                request.method,
-                URL(str(url), encoded=True),
-                headers=headers,
-                data=body,
-                skip_auto_headers=missing or None,
-                allow_redirects=False,
-                proxy=proxy,
-                ssl=self._context() if url.scheme == "https" else True,
-                timeout=self._timeout(request, whole),
-            )
             if whole is None:
-                return _response(request, answer, stream=_Stream(answer))
-            content = await _read(answer, whole.max_size_bytes)
-            return _response(request, answer, content=content)
-        except (aiohttp.ClientError, OSError) as exc:  # OSError holds TimeoutError too
-            if answer is not None:
-                answer.close()
-            raise as_httpx(exc) from exc
+                return _response(request, answer.status, answer, stream=_Stream(answer))
+            declared = None if answer.method == "HEAD" else answer.content_length
+            content = await read_whole(answer.content, declared, whole.max_size_bytes)
+            return _response(request, answer.status, answer, content=content)
         except BaseException:
-            if answer is not None:
-                answer.close()
+            answer.close()
             raise
 
     async def aclose(self) -> None:
@@ -134,24 +143,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def __repr__(self) -> str:
         return f"<AiohttpTransport {'closed' if self._session is None else 'open'}>"
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> tuple[aiohttp.ClientSession, Direct]:
         loop = asyncio.get_running_loop()
-        if self._session is None:
+        if self._session is None or self._direct is None:
             # A limit here would be a second one beside ours, and a queue that no timeout should count.
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive, ttl_dns_cache=30)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                max_line_size=32768,
-                max_field_size=32768,
+                max_line_size=LONGEST_LINE,
+                max_field_size=LONGEST_LINE,
             )
+            self._direct = Direct(self._session, self._context)
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError(
                 "this HTTP client was opened in another event loop: connections belong to the loop they were "
                 "opened in, so make one client per loop (one `async with` inside each asyncio.run)"
             )
-        return self._session
+        return self._session, self._direct
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -192,11 +202,11 @@ class _Stream(httpx.AsyncByteStream):
         self._answer.close()
 
 
-def _body(request: httpx.Request) -> bytes | Upload | AsyncIterator[bytes] | None:
+def _body(request: httpx.Request) -> bytes | Upload | AsyncIterator[bytes]:
     try:
         content = request.content
         if len(content) <= PIECE_BYTES:
-            return content or None
+            return content
         return Upload(content, (request.extensions.get("timeout") or {}).get("write"))
     except httpx.RequestNotRead:
         stream = request.stream
@@ -207,39 +217,21 @@ def _body(request: httpx.Request) -> bytes | Upload | AsyncIterator[bytes] | Non
 
 def _response(
     request: httpx.Request,
-    answer: aiohttp.ClientResponse,
+    status: int,
+    head: aiohttp.ClientResponse | RawResponseMessage,
     *,
     content: bytes | None = None,
     stream: httpx.AsyncByteStream | None = None,
 ) -> httpx.Response:
-    raw = answer.raw_headers
-    if CONTENT_ENCODING in answer.headers:  # aiohttp has decompressed the body already
+    raw = head.raw_headers
+    if CONTENT_ENCODING in head.headers:  # aiohttp has decompressed the body already
         raw = tuple(pair for pair in raw if pair[0].lower() not in (b"content-encoding", b"content-length"))
-    reason = (answer.reason or "").encode("latin-1", "replace")
+    reason = (head.reason or "").encode("latin-1", "replace")
     if content is not None:
-        return BytesResponse(answer.status, raw, content, request, reason)
+        return BytesResponse(status, raw, content, request, reason)
     return httpx.Response(
-        answer.status, headers=raw, stream=stream, request=request, extensions={"reason_phrase": reason}
+        status, headers=raw, stream=stream, request=request, extensions={"reason_phrase": reason}
     )
-
-
-async def _read(answer: aiohttp.ClientResponse, max_size_bytes: int) -> bytes:
-    declared = None if answer.method == "HEAD" else answer.content_length
-    if declared is not None and declared > max_size_bytes:
-        raise BodyTooLargeError(f"the body is said to be {declared} bytes")
-    content = answer.content
-    first = await content.readany()
-    if content.at_eof() and len(first) <= max_size_bytes:
-        return first
-    pieces, size = [first], len(first)
-    while True:
-        if size > max_size_bytes:
-            raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
-        piece = await content.readany()
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
-        size += len(piece)
 
 
 def aiohttp_serves() -> bool:

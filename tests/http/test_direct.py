@@ -1,0 +1,88 @@
+"""asyncflow/http/direct.py: bytes out, a whole answer in, without a session between."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from asyncflow import errors
+from asyncflow.http import HTTPClient
+from asyncflow.http.direct import head_of
+from tests.http.raw import Conversation, answer, raw_server, replies
+
+
+@pytest.mark.parametrize(
+    ("method", "size_bytes", "length"), [("GET", 0, None), ("POST", 0, b"0"), ("PUT", 7, b"7")]
+)
+def test_the_head(method: str, size_bytes: int, length: bytes | None) -> None:
+    """Host and Content-Length are written here, once, whatever the caller's headers say."""
+    mine = {"Host": "other", "content-length": "99", "Transfer-Encoding": "chunked", "X-One": "ü"}
+    request = httpx.Request(method, "http://a.b:81/x%2Fy?z=ü", headers=httpx.Headers(mine, encoding="utf-8"))
+    first, *lines = head_of(request, size_bytes).split(b"\r\n")
+    assert first == method.encode() + b" /x%2Fy?z=%C3%BC HTTP/1.1"
+    assert lines == [
+        b"Host: a.b:81",
+        b"X-One: " + "ü".encode(),
+        *([] if length is None else [b"Content-Length: " + length]),
+        b"",
+        b"",
+    ]
+
+
+@pytest.mark.parametrize("name", ["x", "x-two"])
+@pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\0b"])
+@pytest.mark.asyncio
+async def test_a_header_is_one_line(name: str, value: str) -> None:
+    """A value that would begin another header is refused, not repeated, and nothing is sent."""
+    async with raw_server(replies(answer())) as server:
+        async with HTTPClient() as http:
+            with pytest.raises(errors.RequestRefusedError, match="line break") as caught:
+                await http.get(server.url, headers={name: value})
+    assert not caught.value.sent and not server.requests
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "http:///x"])
+@pytest.mark.asyncio
+async def test_addresses_that_are_none(address: str) -> None:
+    """A scheme that is not HTTP, or no host: told at once, and not repeated."""
+    async with HTTPClient() as http:
+        with pytest.raises(errors.RequestRefusedError, match="http or https"):
+            await http.get(address)
+
+
+@pytest.mark.parametrize(("method", "repeated"), [("GET", True), ("POST", False)])
+@pytest.mark.asyncio
+async def test_a_connection_that_broke(method: str, repeated: bool) -> None:
+    """What may arrive twice is sent once more over another connection, and only once."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()  # and closes
+
+    async with raw_server(script) as server:
+        async with HTTPClient(retry=None) as http:
+            with pytest.raises(errors.HTTPConnectionError):
+                await http.request(method, server.url)
+    assert server.connections == 1 + repeated
+
+
+@pytest.mark.asyncio
+async def test_signs_of_life_are_passed_over() -> None:
+    """Answers below 200 are not the answer."""
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + b"HTTP/1.1 100 Continue\r\n\r\n"
+    async with raw_server(replies(early + answer(b"done"))) as server:
+        async with HTTPClient() as http:
+            assert (await http.get(server.url)).content == b"done"
+
+
+@pytest.mark.asyncio
+async def test_connections_are_shared_with_streams() -> None:
+    """Whole answers and streams use one pool."""
+    async with raw_server(replies(answer())) as server:
+        async with HTTPClient() as http:
+            for _ in range(2):
+                await http.get(server.url)
+                assert http._wire._transport is not None
+                request = httpx.Request("GET", server.url)
+                response = await http._wire._transport.handle_async_request(request)
+                assert await response.aread() is not None
+    assert server.connections == 1
