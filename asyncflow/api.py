@@ -41,6 +41,7 @@ from asyncflow.events import Statistics
 from asyncflow.graph.base import BaseNode, label
 from asyncflow.graph.flow import Flow
 from asyncflow.graph.outline import outline, parts
+from asyncflow.outcome import Spent
 from asyncflow.policy.retry import Retry
 
 T = TypeVar("T")
@@ -327,12 +328,15 @@ class RunResult:
         shared: The object that the flow was given, as the nodes left it.
         run_id: The stored run's id; None where nothing was stored.
         statistics: What was counted.
+        spent: Tokens and money that the items of this session have used, as far as they told; None where
+            nothing was stored. That of all sessions is in the store: `asyncflow runs show`.
     """
 
     action: Any
     shared: Any
     run_id: str | None
     statistics: Statistics
+    spent: Spent | None = None
 
 
 async def run(
@@ -437,8 +441,9 @@ async def _run(
             place, label(flow), lambda: flow._run_step(shared, place.inside(label(flow)))
         )
         statistics = place.counts.statistics()
-    stored = place.journal.run_id if place.journal is not None else None
-    return RunResult(action, shared, stored, statistics)
+    if place.journal is None:
+        return RunResult(action, shared, None, statistics)
+    return RunResult(action, shared, place.journal.run_id, statistics, place.counts.spent)
 
 
 def run_sync(

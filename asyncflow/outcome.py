@@ -1,4 +1,4 @@
-"""What became of one item: `Ok`, `Failed` or `Skipped`.
+"""What became of one item: `Ok`, `Failed` or `Skipped`; and what was spent on it.
 
 `stream` yields them; `amap` and batch nodes put `Failed` in the place of a result under
 `on_error="continue"`. All three are frozen and know their item, so nobody has to count along.
@@ -63,6 +63,35 @@ class Skipped:
     key: Any = None
     item: Any = None
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What calls to models have used up.
+
+    Attributes:
+        input_tokens, output_tokens: Read and written.
+        cached_input_tokens: Those of `input_tokens` that came from the provider's prompt cache.
+        cost: Money in the currency of the client's price, or None where there is no price.
+
+    Example:
+        >>> Spent(10, 2, cost=0.5) + Spent(1, 1)
+        Spent(input_tokens=11, output_tokens=3, cached_input_tokens=0, cost=0.5)
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost: float | None = None
+
+    def __add__(self, other: Spent) -> Spent:
+        costs = [each.cost for each in (self, other) if each.cost is not None]
+        return Spent(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            sum(costs) if costs else None,
+        )
 
 
 Outcome: TypeAlias = Ok[T] | Failed | Skipped

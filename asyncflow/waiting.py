@@ -1,8 +1,9 @@
-"""`waiting(reason)`: how code deep inside an `exec` says that it only waits.
+"""What code inside an `exec` says of itself: that it only waits (`waiting`), what it has spent (`spent`).
 
 A rate limit, another caller's identical request, an inner `amap`: while code waits like that, the attempt's
 timeout stops, the run-wide slot is given back, and observers see the state. Who provides that (the engine)
-sets `current` to a `Waiter`; where nobody did, waiting costs nothing and means nothing.
+sets `current` to a `Waiter`; where nobody did, waiting costs nothing and means nothing. What was spent is
+recorded with the item's outcome, where the run is stored.
 """
 
 from __future__ import annotations
@@ -27,9 +28,30 @@ class Waiter(Protocol):
     def resume_from_thread(self) -> None:
         """As `resume`, called on a worker thread, which it blocks."""
 
+    def spend(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int, cost: float | None
+    ) -> None:
+        """The item has spent this too."""
+
 
 #: The attempt that the current code belongs to.
 current: ContextVar[Waiter | None] = ContextVar("asyncflow.waiting", default=None)
+
+
+def spent(
+    input_tokens: int, output_tokens: int, cached_input_tokens: int = 0, cost: float | None = None
+) -> None:
+    """Tell what a call has cost, to be recorded with the item that it was made for. Never waits.
+
+    `LLMClient` does so for every answer, also for those of attempts that fail; an `exec` that speaks to a
+    model by other means may do so itself.
+
+    Example:
+        >>> spent(1200, 80, cost=0.0024)
+    """
+    waiter = current.get()
+    if waiter is not None:
+        waiter.spend(input_tokens, output_tokens, cached_input_tokens, cost)
 
 
 class waiting:

@@ -23,7 +23,9 @@ from asyncflow.durability.store import (
     RunRow,
     Session,
 )
+from asyncflow.durability.usage import total
 from asyncflow.errors import StoreLockedError
+from asyncflow.outcome import Spent
 
 _numbers = itertools.count(1)
 
@@ -174,6 +176,9 @@ class _MemoryReader:
             if len(found) == limit:
                 break
         return found
+
+    def spent(self, run: int) -> Spent:
+        return total(record.usage for record in self._store._log if record.run == run)
 
     def places(self, run: int, limit: int) -> list[int]:
         return [place.id for place in self._store._places.values() if place.run == run][:limit]

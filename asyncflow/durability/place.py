@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from asyncflow.durability import failures
+from asyncflow.durability import usage as usages
 from asyncflow.durability.codec import Codec, Unreadable, Unstorable
 from asyncflow.durability.failures import short
 from asyncflow.durability.keys import PlaceKeys
@@ -17,7 +17,7 @@ from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Reco
 from asyncflow.durability.writer import Writer
 from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.errors import NotStorableError, ResumeMismatchError
-from asyncflow.outcome import Failed, Ok, Outcome, Skipped
+from asyncflow.outcome import Failed, Ok, Outcome, Skipped, Spent
 
 _plain = Codec()
 
@@ -160,9 +160,16 @@ class RunPlace:
         if slot != NO_SLOT:
             self._writer.marks.clear(slot)
 
-    def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
+    def commit(
+        self,
+        key: bytes,
+        outcome: Ok[Any] | Failed,
+        committed: Committed,
+        spent: Spent | None = None,
+    ) -> None:
+        usage = None if spent is None else usages.to_text(spent)
         if isinstance(outcome, Ok):
-            kind, usage = OK, _usage(outcome.value)
+            kind, usage = OK, usage or usages.told_by(outcome.value)
             try:
                 data = self._codec.encode(outcome.value)
             except Unstorable as exc:
@@ -176,7 +183,7 @@ class RunPlace:
                     f"than {_LARGEST:,}: write it to a file and return its path"
                 )
         else:
-            kind, usage, data = FAILED, _usage(outcome.error), failures.dump(outcome)
+            kind, usage, data = FAILED, usage or usages.told_by(outcome.error), failures.dump(outcome)
         now = time.time()
         slot, began = self._in_flight.pop(key, (NO_SLOT, now))
         if slot != NO_SLOT:
@@ -222,18 +229,3 @@ class RunPlace:
         for slot, _ in self._in_flight.values():
             self._writer.marks.clear(slot)
         self._in_flight.clear()
-
-
-def _usage(value: Any) -> str | None:
-    """Tokens and cost, of a result or an error that tells them as `Completion` does."""
-    usage = getattr(value, "usage", None)
-    read, written = getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None)
-    if not isinstance(read, int) or not isinstance(written, int):
-        return None
-    found: dict[str, Any] = {"input_tokens": read, "output_tokens": written}
-    cached, cost = getattr(usage, "cached_input_tokens", None), getattr(value, "cost", None)
-    if isinstance(cached, int):
-        found["cached_input_tokens"] = cached
-    if isinstance(cost, (int, float)):
-        found["cost"] = cost
-    return json.dumps(found)

@@ -39,7 +39,9 @@ from asyncflow.durability.store import (
     Session,
 )
 from asyncflow.durability.tables import deaths, places, records, runs, sessions
+from asyncflow.durability.usage import total
 from asyncflow.errors import StoreError, StoreFormatError
+from asyncflow.outcome import Spent
 
 _COLUMNS = (records.c.seq, *(records.c[name] for name in Record._fields), records.c.checksum)
 _later = records.alias("later")
@@ -47,6 +49,8 @@ _later = records.alias("later")
 _COUNTS = ~exists().where(
     _later.c.place == records.c.place, _later.c.key == records.c.key, _later.c.session > records.c.session
 )
+#: Rows of what was spent in one question.
+_AT_ONCE = 5000
 #: Keys in one question; SQLite takes 32,766 parameters.
 _KEYS = 500
 #: What one reading-on brings, but for its last record.
@@ -108,6 +112,16 @@ class SQLReader:
             if found or not last:
                 return found
             after = last  # all of these were replaced later
+
+    def spent(self, run: int) -> Spent:
+        found, after = Spent(), 0
+        told = select(records.c.seq, records.c.usage).where(
+            records.c.run == run, records.c.usage.is_not(None)
+        )
+        while rows := self._rows(told.where(records.c.seq > after).order_by(records.c.seq).limit(_AT_ONCE)):
+            found += total(usage for _, usage in rows)
+            after = rows[-1][0]
+        return found
 
     def places(self, run: int, limit: int) -> list[int]:
         return [id for (id,) in self._rows(select(places.c.id).where(places.c.run == run).limit(limit))]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from asyncflow.durability.marks import Mark, Marks
+from asyncflow.outcome import Spent
 
 #: What a record is of: an item's result, its failure, the action that a `post` returned, or that somebody
 #: wants the item to run again, whatever became of it before.
@@ -192,6 +193,9 @@ class StoreReader(Protocol):
 
     def deaths(self, run: int) -> list[Death]:
         """Of items that have no result yet, oldest first; none from before somebody wanted it run again."""
+
+    def spent(self, run: int) -> Spent:
+        """What all sessions of a run have spent on items that got an outcome, replaced ones included."""
 
     def close(self) -> None: ...
 

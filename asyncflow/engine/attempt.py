@@ -143,7 +143,7 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     counts.started += 1
     try:
         if place is None:
-            outcome = await _outcome_of(step, item, run, keep)
+            outcome = await _outcome_of(_slot_for(step, item, run), keep)
         else:
             outcome = await _remembered(place, step, item, run, keep)
     except BaseException:
@@ -174,6 +174,7 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
         return replace(kept, item=item)
     verdict = place.verdict(key) if run.alone is not None else "run"
     outcome: Outcome[Any]
+    slot = _slot_for(step, item, run)
     if verdict == "quarantine":
         outcome = Failed(crashed_error(step.name, 0, item), 0, None, item, 0)
     else:
@@ -181,7 +182,7 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
             if run.alone is not None:
                 await _own_turn(run, run.alone, key, verdict)
             place.begin(key)
-            outcome = await _outcome_of(step, item, run, keep)
+            outcome = await _outcome_of(slot, keep)
         except BaseException:
             place.withdraw(key)
             _leave(run, key)
@@ -198,10 +199,10 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
         waker.set()
 
     try:
-        place.commit(key, outcome, committed)
+        place.commit(key, outcome, committed, slot.spent)
     except Exception as exc:  # the value cannot be stored: that is what became of the item
         outcome = Failed(exc, 0, None, item, outcome.attempts)
-        place.commit(key, outcome, committed)
+        place.commit(key, outcome, committed, slot.spent)
     await run.host.outlast(waker)
     _leave(run, key)
     if (refusal := refusals[0]) is not None:
@@ -234,13 +235,19 @@ async def _own_turn(run: Run, gate: Alone, key: bytes, verdict: Verdict) -> None
             raise Halted
 
 
-async def _outcome_of(step: Step, item: Any, run: Run, keep: bool) -> Outcome[Any]:
-    """Attempt after attempt, until one item has its outcome. Raises only what is not the item's own."""
+def _slot_for(step: Step, item: Any, run: Run) -> Slot:
+    """A place of work for this one item."""
     slots: set[Slot] = set()
     deadlines = Deadlines(run.host, slots) if step.timed else None
     slot = Slot(run, step, deadlines, ThreadPool(1) if step.mode is Mode.THREAD else None)
     slot.item = item
     slots.add(slot)
+    return slot
+
+
+async def _outcome_of(slot: Slot, keep: bool) -> Outcome[Any]:
+    """Attempt after attempt, until the item has its outcome. Raises only what is not the item's own."""
+    item, run = slot.item, slot.run
     token = current.set(slot)
     try:
         while True:
@@ -268,8 +275,8 @@ async def _outcome_of(step: Step, item: Any, run: Run, keep: bool) -> Outcome[An
         return failed_outcome(exc, slot)
     finally:
         current.reset(token)
-        if deadlines is not None:
-            deadlines.close()
+        if slot.deadlines is not None:
+            slot.deadlines.close()
 
 
 async def _wait_unless_stopped(run: Run, wait: float) -> None:

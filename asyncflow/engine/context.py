@@ -19,7 +19,8 @@ from asyncflow.engine.journal import Journal, Place
 from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, Statistics
-from asyncflow.waiting import current, waiting
+from asyncflow.outcome import Spent
+from asyncflow.waiting import Waiter, current, waiting
 
 
 class Cap:
@@ -138,6 +139,7 @@ class Counts:
     def __init__(self, now: Callable[[], float]) -> None:
         self.started = self.succeeded = self.failed = self.skipped = self.retries = self.steps = 0
         self.cancelled = self.recalled = 0
+        self.spent = Spent()
         self.loop_lag = 0.0
         self.pools: set[Counted] = set()
         self._now = now
@@ -189,6 +191,7 @@ class Run:
         tell: Where events go, or None when nobody listens: the one test that the hot path makes.
         journal: What remembers results across processes, or None.
         stop: Who may ask it to end early, or None.
+        around: The attempt whose `exec` has begun this run, or None.
         alone: Lets suspects run with nothing else in flight; None: there are none.
         path: Names from the outermost flow to here. Kept up to date only while somebody listens or
             remembers, and so are `trail` and `visit`.
@@ -200,6 +203,7 @@ class Run:
 
     __slots__ = (
         "alone",
+        "around",
         "cap",
         "counts",
         "host",
@@ -234,6 +238,7 @@ class Run:
         self.journal = journal
         self.stop = stop
         self.alone: Alone | None = None
+        self.around: Waiter | None = None
         self.path = path
         self.trail = trail
         self.visit = 0
@@ -303,6 +308,7 @@ class Run:
             pulse=self.pulse if host is self.host else None,
         )
         run.visit, run.places, run.alone = self.visit, self.places, self.alone
+        run.around = self.around
         return run
 
 

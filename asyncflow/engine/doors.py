@@ -12,6 +12,7 @@ from asyncflow.engine.observers import Broadcast, Observer
 from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, RunCompared, RunFinished, RunResumed, RunStarted
+from asyncflow.waiting import current
 
 
 @asynccontextmanager
@@ -44,6 +45,7 @@ async def opened(
     if broadcast is not None:
         tell = broadcast.tell if tell is None else _both(tell, broadcast.tell)
     run = Run(host, cap=cap, tell=tell, stop=stop, path=outer.path if outer is not None else ())
+    run.around = current.get()
     deaf: Callable[[], None] | None = None
     if tell is not None:
         tell(RunStarted(name, host.now()))

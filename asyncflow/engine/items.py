@@ -343,6 +343,7 @@ class Pool:
                         return
                     index, item, slot.attempt = parked.index, parked.item, parked.attempt
                     slot.total_deadline, slot.key = parked.total_deadline, parked.key
+                    slot.spent = parked.spent
                 else:
                     try:
                         item = take()  # type: ignore[misc]  # None only on a detour
@@ -505,7 +506,9 @@ class Pool:
                     return
                 self.retries += 1
                 retrying(slot, error, wait)
-                parked = Parked(slot.index, slot.item, slot.attempt + 1, slot.total_deadline, slot.key)
+                attempt = slot.attempt + 1
+                parked = Parked(slot.index, slot.item, attempt, slot.total_deadline, slot.key, slot.spent)
+                slot.spent = None
                 self._parking.park(parked, wait)
                 self._review()
                 return
@@ -523,6 +526,7 @@ class Pool:
 
     def _withdraw(self, slot: Slot) -> None:
         """The item is no longer in flight, and nothing of it is recorded."""
+        slot.spent = None
         if self._ledger is not None:
             self._ledger.withdraw(slot.key)
         if self._turns is not None:
@@ -537,7 +541,8 @@ class Pool:
         if isinstance(outcome, Failed) and not self._on_error.keep:
             self._halt()  # the call ends with it, once it is committed: nothing more is paid for
         try:
-            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome, slot.key))
+            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome, slot.key), slot.spent)
+            slot.spent = None
         except Exception as exc:  # the value cannot be stored: that is what became of the item
             self._uncommitted -= 1
             self._end(slot, failed_outcome(exc, slot))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias
 
 from asyncflow.engine.tasks import Host
-from asyncflow.outcome import Failed, Ok, Outcome
+from asyncflow.outcome import Failed, Ok, Outcome, Spent
 
 #: Seconds that items in flight have to end in, after a failure that stops the call: they are paid for.
 GRACE = 30.0
@@ -63,8 +63,15 @@ class Place(Protocol):
     def withdraw(self, key: bytes) -> None:
         """An item that was begun is given up without an outcome."""
 
-    def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
-        """Record an outcome; `committed` is called when it is durable. Never waits.
+    def commit(
+        self,
+        key: bytes,
+        outcome: Ok[Any] | Failed,
+        committed: Committed,
+        spent: Spent | None = None,
+    ) -> None:
+        """Record an outcome, and what it has cost where that was told. Never waits; `committed` is called
+        when it is durable.
 
         Raises:
             NotStorableError: If the value cannot be written or could not be read back.

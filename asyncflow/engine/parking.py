@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncflow.engine.tasks import Host
+from asyncflow.outcome import Spent
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class Parked:
     Attributes:
         attempt: The attempt to come, from 1.
         total_deadline: When all attempts together have to be over.
+        spent: What its attempts so far have cost, as far as told.
         at: When it comes due; set by `Parking`.
     """
 
@@ -27,6 +29,7 @@ class Parked:
     attempt: int
     total_deadline: float
     key: bytes = b""
+    spent: Spent | None = None
     at: float = math.inf
 
 

@@ -18,6 +18,7 @@ from asyncflow.engine.step import Step
 from asyncflow.engine.tasks import Host, Interrupt
 from asyncflow.errors import ItemTimeoutError
 from asyncflow.events import ItemResumed, ItemWaiting
+from asyncflow.outcome import Spent
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
 
@@ -68,6 +69,7 @@ class Slot:
         "key",
         "paused",
         "run",
+        "spent",
         "step",
         "threads",
         "total_deadline",
@@ -95,6 +97,7 @@ class Slot:
         self.holding = False
         self.paused: list[_Pause] = []
         self.interrupt: Interrupt | None = None
+        self.spent: Spent | None = None
 
     @property
     def owner(self) -> object:
@@ -210,6 +213,15 @@ class Slot:
         if run.tell is not None:
             run.tell(ItemResumed(run.path, now, self.index))
 
+    def spend(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int, cost: float | None
+    ) -> None:
+        more = Spent(input_tokens, output_tokens, cached_input_tokens, cost)
+        self.spent = more if self.spent is None else self.spent + more
+        self.run.counts.spent += more
+        if self.run.around is not None:  # what an exec has begun itself is part of what it spends
+            self.run.around.spend(input_tokens, output_tokens, cached_input_tokens, cost)
+
     # A plain exec on this very thread: nothing else runs meanwhile, so the slot stays where it is.
 
     def pause_from_thread(self, reason: str) -> None:
@@ -268,6 +280,11 @@ class OnThread:
 
     def pause_from_thread(self, reason: str) -> None:
         self._post(lambda: self._slot.pause(reason))
+
+    def spend(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int, cost: float | None
+    ) -> None:
+        self._post(lambda: self._slot.spend(input_tokens, output_tokens, cached_input_tokens, cost))
 
     def resume_from_thread(self) -> None:
         if not self.live:

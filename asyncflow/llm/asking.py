@@ -24,6 +24,7 @@ from asyncflow.llm.spending import CallMeter, Spending
 from asyncflow.llm.stream import TextStream
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.tokens import TokenEstimate
+from asyncflow.waiting import spent
 
 _log = logging.getLogger("asyncflow")
 
@@ -143,6 +144,8 @@ class Asking:
 
     def _spend(self, usage: Usage, *, counted: bool = False) -> None:
         self.usage += usage
+        if usage.reported:
+            spent(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, self.cost(usage))
         if self._spending is not None and not counted:
             self._spending.budget.add(self._spending.price.of(usage))
 

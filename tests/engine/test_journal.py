@@ -23,7 +23,7 @@ from asyncflow.engine.hosts import running_host
 from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.engine.tasks import Host
 from asyncflow.errors import ItemCrashedError
-from asyncflow.outcome import Failed, Ok
+from asyncflow.outcome import Failed, Ok, Spent
 
 
 class Memory:
@@ -35,6 +35,7 @@ class Memory:
         self.hold: list[Callable[[], None]] | None = None
         self.fail: Exception | None = None
         self.verdicts: dict[bytes, Verdict] = {}
+        self.spent: dict[bytes, Spent | None] = {}
 
     @property
     def suspects(self) -> int:
@@ -81,7 +82,11 @@ class Ledger:
     def withdraw(self, key: bytes) -> None:
         self.memory.log.append(f"withdraw {key.decode()}")
 
-    def commit(self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed) -> None:
+    def commit(
+        self, key: bytes, outcome: Ok[Any] | Failed, committed: Committed, spent: Spent | None = None
+    ) -> None:
+        self.memory.spent[key] = spent
+
         def durable() -> None:
             if self.memory.fail is not None:
                 committed(self.memory.fail)
