@@ -19,6 +19,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, cast, count, floating, one_of, same_shape, work_dtype
 from asyncflow.compute.masking import Masking, masking
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch
 from asyncflow.compute.settings import pick
 from asyncflow.compute.softmaxes import row_maxima
@@ -195,7 +196,7 @@ def attention_backward(ctx: AttentionContext, dout: Array) -> tuple[Array, Array
     dout = floating("dout", dout)
     same_shape("dout", dout, "the result", ctx.out)
     q, k, v, out, up = (_heads(x) for x in (ctx.q, ctx.k, ctx.v, ctx.out, dout))
-    dq, dk, dv = np.empty(q.shape, q.dtype), np.empty(k.shape, k.dtype), np.empty(v.shape, v.dtype)
+    dq, dk, dv = fresh(q.shape, q.dtype), fresh(k.shape, k.dtype), fresh(v.shape, v.dtype)
     work = work_dtype(q.dtype)
 
     def one(head: int) -> None:

@@ -34,6 +34,7 @@ from asyncflow.compute.columns import (
     moments,
     per_channel,
 )
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import column_sums
@@ -164,7 +165,7 @@ def _normalise(
     if near:
         shift = shift - mean * slope
     a, b, m = (per_channel(v, np.empty((0,) * rows.ndim, work)) for v in (slope, shift, mean))
-    y = np.empty(rows.shape, rows.dtype)
+    y = fresh(rows.shape, rows.dtype)
     tile = pick("batch_norm_normalise", _affine) if rows.ndim == 2 else _affine
 
     def one(part: slice) -> None:
@@ -265,7 +266,7 @@ def _input_gradient(
     if near:
         level = level + ctx.mean * pull
     a, b, c, m = (per_channel(v, np.empty((0,) * rows.ndim, work)) for v in (slope, pull, level, ctx.mean))
-    dx = np.empty(rows.shape, rows.dtype)
+    dx = fresh(rows.shape, rows.dtype)
     tile = pick("batch_norm_gradient", _gradient) if rows.ndim == 2 else _gradient
 
     def one(part: slice) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from asyncflow.compute.memory import fresh
 from asyncflow.errors import DtypeError, RangeError, ShapeError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -62,7 +63,7 @@ def axis_of(axis: int, ndim: int) -> int:
 def output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """`out`, checked, or a new array."""
     if out is None:
-        return np.empty(shape, dtype)
+        return fresh(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise DtypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:

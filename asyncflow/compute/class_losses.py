@@ -16,6 +16,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, floating, one_of, share, vector, work_dtype
 from asyncflow.compute.losses import Loss, reduced, rows_and_classes
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch
 from asyncflow.compute.settings import pick
 from asyncflow.compute.softmaxes import row_powers
@@ -116,7 +117,7 @@ def _run(
     x, targets = floating("logits", logits), np.asarray(targets)
     rows, classes = rows_and_classes("logits", x)
     x, work = np.ascontiguousarray(x), work_dtype(x.dtype)
-    grad = np.empty(x.shape, x.dtype) if with_grad else None
+    grad = fresh(x.shape, x.dtype) if with_grad else None
     losses = np.empty(rows, np.float64 if work.itemsize <= 8 else work)
     by_index: IndexTargets | None = None
     if targets.dtype.kind == "f":

@@ -12,6 +12,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, floating, same_shape, share, work_dtype
 from asyncflow.compute.layout import zero_where
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch
 from asyncflow.compute.tiles import plan, run_tiles
 
@@ -71,7 +72,7 @@ def _masked(x: Array, rate: float, key: tuple[int, ...]) -> Array:
         return np.zeros_like(x)
     scale = 65536 / (65536 - dropped)
     flat = np.ascontiguousarray(x).reshape(-1)
-    out = np.empty_like(flat)
+    out = fresh(flat.shape, flat.dtype)
     # The plan must not depend on the dtype: a float16 forward and a float32 backward share a mask.
     tiles = plan(flat.size, 4)
 

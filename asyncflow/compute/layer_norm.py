@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asyncflow.compute.checks import Array, floating, not_negative, same_shape, vector, work_dtype
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.sums import column_sums, row_sums
 from asyncflow.compute.tiles import map_tiles, plan
@@ -55,7 +56,7 @@ def layer_norm_forward(
     scale = None if gamma is None else vector("gamma", gamma, features, work)
     shift = None if beta is None else vector("beta", beta, features, work)
     rows = np.ascontiguousarray(x).reshape(-1, features) if x.size else x.reshape(0, max(features, 1))
-    y = np.empty(rows.shape, x.dtype)
+    y = fresh(rows.shape, x.dtype)
     mean, invstd = np.empty(len(rows), work), np.empty(len(rows), work)
 
     def one(part: slice) -> None:
@@ -100,7 +101,7 @@ def layer_norm_backward(ctx: LayerNormContext, dy: Array) -> tuple[Array, Array,
     if ctx.x.size == 0:
         return np.zeros_like(ctx.x), np.zeros(features, work), np.zeros(features, work)
     rows, up = (np.ascontiguousarray(a).reshape(-1, features) for a in (ctx.x, dy))
-    dx = np.empty(rows.shape, ctx.x.dtype)
+    dx = fresh(rows.shape, ctx.x.dtype)
 
     def one(part: slice) -> tuple[Array, Array]:
         g = up[part].astype(work, copy=False)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from asyncflow.compute.checks import Array, axis_of, output, work_dtype
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.settings import numba_asked
 from asyncflow.compute.tiles import plan, run_tiles
 
@@ -45,7 +46,7 @@ def map_rows(tile: Tile, inputs: tuple[Array, ...], axis: int, out: Array | None
         target = _target(result, rows)
         _run(tile, rows, target.reshape(-1, length), plan(len(rows[0]), length * first.itemsize))
         return _settle(result, target)
-    moved = np.empty_like(rows[0])
+    moved = fresh(rows[0].shape, rows[0].dtype)
     _run(tile, rows, moved, plan(len(moved), length * first.itemsize))
     swapped = np.moveaxis(result, axis, -1)
     swapped[...] = moved.reshape(swapped.shape)
@@ -69,13 +70,13 @@ def zero_where(condition: Array, x: Array, out: Array) -> None:
 def _target(result: Array, inputs: list[Array]) -> Array:
     """Where tiles write: `result` itself, unless a tile could overwrite what a later one reads."""
     if not result.flags.c_contiguous:
-        return np.empty(result.shape, result.dtype)
+        return fresh(result.shape, result.dtype)
     for x in inputs:
         if np.may_share_memory(result, x):
             same = result.ctypes.data == x.ctypes.data and result.nbytes == x.nbytes
             # A numba loop whose input and output are one array is no longer vectorised.
             if not same or numba_asked():
-                return np.empty(result.shape, result.dtype)
+                return fresh(result.shape, result.dtype)
     return result
 
 

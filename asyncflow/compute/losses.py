@@ -19,6 +19,7 @@ import numpy as np
 
 from asyncflow.compute.checks import Array, floating, one_of, positive, real, same_shape, work_dtype
 from asyncflow.compute.divisor import note
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch
 from asyncflow.compute.sums import total
 from asyncflow.compute.tiles import map_tiles, plan
@@ -165,7 +166,7 @@ def _run(tile: _Tile, x: Any, target: Any, reduction: str, with_grad: bool) -> t
     flat = np.ascontiguousarray(x).reshape(-1)
     wanted = np.ascontiguousarray(real("target", target, work)).reshape(-1)
     losses = np.empty(x.size, x.dtype) if reduction == "none" else None
-    grad = np.empty(x.size, x.dtype) if with_grad else None
+    grad = fresh((x.size,), x.dtype) if with_grad else None
     scale = work.type(1 / x.size if reduction == "mean" and x.size else 1)
 
     def one(part: slice) -> float:

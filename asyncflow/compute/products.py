@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from asyncflow.compute.checks import Array, cast, work_dtype
+from asyncflow.compute.memory import fresh
 from asyncflow.compute.tiles import plan, run_tiles
 
 #: Multiplications and additions of one tile: a third of a millisecond of one core.
@@ -16,7 +17,7 @@ def product(a: Array, b: Array) -> Array:
     work = work_dtype(a.dtype)
     if a.dtype != work:
         return cast(product(cast(a, work), cast(b, work)), a.dtype)
-    out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    out = fresh((a.shape[0], b.shape[1]), a.dtype)
     # The longer side is cut: BLAS repacks the other operand for every tile, so it should be the smaller one.
     by_rows = a.shape[0] >= b.shape[1]
     tiles = plan(max(out.shape), 2 * a.shape[1] * min(out.shape), tile_bytes=TILE_FLOPS)

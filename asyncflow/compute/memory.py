@@ -1,0 +1,82 @@
+"""Room for results, used again once nobody has them any more.
+
+A result of some MiB is more than the allocator keeps: it goes back to the system with its last reference, and
+the next one of its size comes page by page, which can cost more than the arithmetic (a softmax of 32 MiB has
+8000 pages: 12 ms). So large results stand in blocks that return here when the array and all its views are
+gone, and not before. At most `KEPT_BYTES` wait for their next use; what is beyond goes back to the system.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+
+#: Smaller results are plain allocations, and at most so much is kept.
+LEAST_BYTES = 1 << 20
+KEPT_BYTES = 64 << 20
+
+_blocks: list[Array] = []
+# A finalizer may run in the middle of any of the lines below, on the thread that holds the lock.
+_lock = threading.RLock()
+
+
+def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array with any content that belongs to the caller, as from `np.empty`.
+
+    Example:
+        >>> fresh((2, 3), np.dtype(np.float32)).shape
+        (2, 3)
+    """
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if size_bytes < LEAST_BYTES:
+        return np.empty(shape, dtype)
+    return np.asarray(_Loan(_taken(size_bytes), shape, dtype))
+
+
+class _Loan:
+    """What the array made from it refers to, and so do its views; gives the block back when they are gone."""
+
+    __slots__ = ("__array_interface__", "_block")
+
+    def __init__(self, block: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._block = block
+        self.__array_interface__ = {
+            "version": 3, "shape": shape, "typestr": dtype.str, "data": (block.ctypes.data, False)
+        }  # fmt: skip
+
+    def __del__(self) -> None:
+        _given_back(self._block)
+
+
+def _taken(size_bytes: int) -> Array:
+    with _lock:
+        for place in range(len(_blocks) - 1, -1, -1):
+            if size_bytes <= _blocks[place].nbytes <= 2 * size_bytes:
+                return _blocks.pop(place)
+    return np.empty(size_bytes, np.uint8)
+
+
+def _given_back(block: Array) -> None:
+    if block.nbytes > KEPT_BYTES:
+        return
+    with _lock:
+        _blocks.append(block)
+        while sum(b.nbytes for b in _blocks) > KEPT_BYTES:
+            del _blocks[0]
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
