@@ -62,6 +62,7 @@ class Linear:
             raise DtypeError(
                 f"x must have the layer's dtype {weight.dtype}, got {x.dtype}; use x.astype(...)"
             )
+        x = np.ascontiguousarray(x)  # BLAS rounds a transposed operand in another order
         y = product(x.reshape(-1, weight.shape[1]), weight.T)
         with np.errstate(all="ignore"):
             y += self.bias.value
@@ -72,7 +73,7 @@ class Linear:
         """Add to the gradients of weight and bias; return that of x (empty if `input_grad` is False)."""
         weight = self.weight.value
         wanted = (*ctx.shape[:-1], weight.shape[0])
-        dy = floating("dy", dy)
+        dy = np.ascontiguousarray(floating("dy", dy))
         if dy.shape != wanted:
             raise ShapeError(f"dy must have the shape of the result, {wanted}, got {dy.shape}")
         work = work_dtype(weight.dtype)

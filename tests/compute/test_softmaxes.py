@@ -81,6 +81,27 @@ def test_invariants(x, shift):
     assert (log_softmax(x) <= 0).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("offset", [-1e4, -90, -20, -13.8, 0, 60, 64.5, 85, 88.7, 1e4])
+def test_each_row_is_relatively_right_wherever_it_lies(offset, spread, dtype, rng, kernel):
+    """Near 0, where exp(x) is used as it is, and far from it, where the maximum is taken off first."""
+    x = (rng.standard_normal((40, 17)) * spread + offset).astype(dtype)
+    x[::7] -= dtype(offset)  # some rows of the same tile are near
+    wide = x.astype(np.longdouble)
+    unit = np.finfo(dtype).eps
+    allowed = (10 + np.ptp(x, axis=1, keepdims=True)) * unit
+    p, wanted = softmax(x), reference.softmax(wide)
+    normal = wanted > 1e-30
+    assert (np.abs(p - wanted) / wanted / allowed)[normal].max() < 1
+    top = wide - wide.max(axis=1, keepdims=True)
+    others = np.exp(top)
+    others[np.arange(40), wide.argmax(axis=1)] = 0
+    logp, wanted = log_softmax(x), top - np.log1p(others.sum(axis=1, keepdims=True))
+    normal = wanted < -1e-30
+    assert (np.abs(logp - wanted) / np.abs(wanted) / allowed)[normal].max() < 1
+
+
 def test_no_classes():
     """An axis of length 0, and no rows, give empty arrays."""
     assert softmax(np.zeros((3, 0))).shape == (3, 0)
