@@ -19,12 +19,18 @@ from typing import Any, Protocol
 
 Cancel = Callable[[], None]
 
+#: The date at which every `FakeClock` begins: 1 January 2020, in UTC.
+_FAKE_EPOCH = 1_577_836_800.0
+
 
 class Clock(Protocol):
     """A source of time for everything that waits."""
 
     def now(self) -> float:
         """Seconds since some fixed moment; never goes back."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, as calendars count; may go back."""
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Cancel:
         """Call `callback()` on the running event loop after `delay` seconds; returns how to prevent it."""
@@ -40,6 +46,7 @@ class SystemClock:
     """Real time, on asyncio and on trio."""
 
     now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Cancel:
         if not in_trio():
@@ -70,6 +77,11 @@ def current() -> Clock:
 def now() -> float:
     """Seconds on the current clock."""
     return _current.get().now()
+
+
+def wall() -> float:
+    """The date, in seconds since 1970, on the current clock."""
+    return _current.get().wall()
 
 
 async def sleep(seconds: float) -> None:
@@ -131,6 +143,9 @@ class FakeClock:
 
     def now(self) -> float:
         return self._now
+
+    def wall(self) -> float:
+        return _FAKE_EPOCH + self._now
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Cancel:
         self.waits.append(delay)

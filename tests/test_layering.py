@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "graph": (*WORDS, "threads", "policy", "engine"),
     "durability": (*WORDS, "threads", "engine.journal", "graph.outline"),
     "http": (*WORDS, "policy"),
-    "llm": (*WORDS, "policy", "http"),
+    "llm": (*WORDS, "policy", "http", "durability.responses"),
     "compute": ("errors", "clock", "threads"),
     "observe": WORDS,
     "api": (*WORDS, "policy", "engine", "graph", "durability", "observe"),

@@ -7,6 +7,7 @@ store     the port: `memory`; over SQLAlchemy `sqlstore` (one SQLite file, `sqli
           share `tables`, `migrations`, `sqlwriter` and `sqlreader`, and differ in `dialects`
 writer    one thread, group commit; `recall` reads back
 lock      one writing process per store; `marks` and `crashes`: what was in flight when one died
+responses a model's answers used again: `outbox` on their way in, `lookup` out, `sqlanswers`
 resume    may this program go on with that run?; `runs`: ids and status; `saying`: what people are told
 """
 
@@ -18,6 +19,7 @@ from asyncflow.durability.codec import Codec, Encoder
 from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.memory import MemoryStore
 from asyncflow.durability.opening import Changed, as_store, open_journal, open_run
+from asyncflow.durability.responses import CacheStatistics, ResponseCache
 from asyncflow.durability.resume import Difference, Fingerprint, compare, facts_of, of_outline
 from asyncflow.durability.runs import new_run_id, resolve, status
 from asyncflow.durability.saying import Counts, RetryFailed, banner, how_to_resume
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from asyncflow.durability.sqlstore import SQLStore
 
 __all__ = [
+    "CacheStatistics",
     "Changed",
     "Codec",
     "Counts",
@@ -36,6 +39,7 @@ __all__ = [
     "Fingerprint",
     "MemoryStore",
     "PostgresStore",
+    "ResponseCache",
     "RetryFailed",
     "RunJournal",
     "SQLStore",

@@ -16,6 +16,7 @@ from asyncflow.durability.store import (
     FAILED,
     INTERRUPTED,
     OK,
+    Answer,
     Death,
     PlaceCount,
     PlaceRow,
@@ -34,8 +35,8 @@ class MemoryStore:
     """Runs in memory. Pass the same object again to resume.
 
     Attributes:
-        failures: What the next calls of `append` raise, in order: for tests of a store in trouble. An
-            OSError counts as one that may pass, anything else as final.
+        failures: What the next calls of `append` and `keep_answers` raise, in order: for tests of a store
+            in trouble. An OSError counts as one that may pass, anything else as final.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class MemoryStore:
         self._places: dict[int, PlaceRow] = {}
         self._runs: list[RunRow] = []
         self._deaths: list[Death] = []
+        self._answers: dict[bytes, Answer] = {}
         self._sessions = itertools.count(1)
 
     def open_writer(self) -> _MemoryWriter:
@@ -129,6 +131,26 @@ class _MemoryWriter:
         store._places = {id: place for id, place in store._places.items() if place.run != run}
         store._deaths = [death for death in store._deaths if death.session not in sessions]
 
+    def prepare_answers(self) -> None:
+        """There is room."""
+
+    def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
+        kept = self._store._answers
+        if self._store.failures:
+            raise self._store.failures.pop(0)
+        for answer in answers:
+            kept.pop(answer.key, None)
+            kept[answer.key] = answer
+        if most is not None:
+            for key in list(kept)[: max(0, len(kept) - most)]:
+                del kept[key]
+
+    def drop_answers(self, now: float | None = None) -> None:
+        kept = self._store._answers
+        for answer in list(kept.values()):
+            if now is None or (answer.expires is not None and answer.expires <= now):
+                del kept[answer.key]
+
     def compact(self) -> tuple[int, int]:
         size = sum(len(record.data) for record in self._store._log)
         return size, size
@@ -195,6 +217,14 @@ class _MemoryReader:
                 ]
                 found.append(PlaceCount(place.path, place.visit, kinds.count(OK), kinds.count(FAILED)))
         return found
+
+    def answers(self, keys: Sequence[bytes]) -> list[Answer]:
+        kept = self._store._answers
+        return [found for key in keys if (found := kept.get(key)) is not None]
+
+    def count_answers(self) -> tuple[int, int]:
+        kept = list(self._store._answers.values())
+        return len(kept), sum(len(answer.data) for answer in kept)
 
     def deaths(self, run: int) -> list[Death]:
         row = next((row for row in self._store._runs if row.number == run), None)

@@ -25,12 +25,14 @@ from sqlalchemy import (
     text,
 )
 
+from asyncflow.durability import sqlanswers
 from asyncflow.durability.dialects import Dialect, Unpack
 from asyncflow.durability.store import (
     ACTION,
     AGAIN,
     FAILED,
     OK,
+    Answer,
     Death,
     PlaceCount,
     PlaceRow,
@@ -152,6 +154,13 @@ class SQLReader:
             for path, visit, all_, acted, bad, owed in self._rows(question.order_by(places.c.number))
         ]
 
+    def answers(self, keys: Sequence[bytes]) -> list[Answer]:
+        return sqlanswers.undamaged(self._ask("answers", {"keys": list(keys)}))
+
+    def count_answers(self) -> tuple[int, int]:
+        ((count, size_bytes),) = self._rows(sqlanswers.COUNT)
+        return count, size_bytes
+
     def deaths(self, run: int) -> list[Death]:
         done = exists().where(
             records.c.place == deaths.c.place,
@@ -245,6 +254,7 @@ def _questions(dialect: Dialect) -> dict[str, tuple[Select[Any], Unpack]]:
         "find": dialect.form(_FIND),
         "following": dialect.form(_FOLLOWING),
         "sizes": dialect.form(_SIZES),
+        "answers": dialect.form(sqlanswers.FIND),
     }
 
 

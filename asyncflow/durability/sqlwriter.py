@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
+from asyncflow.durability import sqlanswers
 from asyncflow.durability.dialects import Dialect, Rows
 from asyncflow.durability.lock import Holder
 from asyncflow.durability.marks import Mark, Marks
-from asyncflow.durability.store import INTERRUPTED, PlaceRow, Record
+from asyncflow.durability.store import INTERRUPTED, Answer, PlaceRow, Record
 from asyncflow.durability.tables import deaths, places, records, runs, sessions
 from asyncflow.errors import StoreLockedError
 
@@ -81,6 +82,7 @@ class SQLWriter:
         self._site = site
         self._add_records = site.dialect.insertion(site.engine, records, (*Record._fields, "checksum"))
         self._add_places = site.dialect.insertion(site.engine, places, PlaceRow._fields)
+        self._add_answers = sqlanswers.insertion(site.engine, site.dialect)
         self._most = site.dialect.most_rows
         self._runs: dict[int, int] = {}
         self.retryable = site.retryable
@@ -154,6 +156,21 @@ class SQLWriter:
             connection.execute(delete(runs).where(runs.c.number == run))
             self._site.removed(connection)
         self._site.ended(run, None)
+
+    def prepare_answers(self) -> None:
+        with self._transaction() as connection:
+            sqlanswers.prepare(connection)
+
+    def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
+        with self._transaction() as connection:
+            for start in range(0, len(answers), self._most):
+                sqlanswers.keep(connection, self._add_answers, answers[start : start + self._most])
+            if most is not None:
+                sqlanswers.bound(connection, most)
+
+    def drop_answers(self, now: float | None = None) -> None:
+        with self._transaction() as connection:
+            sqlanswers.drop(connection, now)
 
     def compact(self) -> tuple[int, int]:
         connection = self._site.connection(sure=True)

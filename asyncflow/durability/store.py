@@ -53,6 +53,22 @@ class Record(NamedTuple):
     usage: str | None
 
 
+class Answer(NamedTuple):
+    """What a cache keeps under a key.
+
+    Attributes:
+        key: A digest.
+        at: When it was kept, in seconds since 1970.
+        expires: When it ceases to count, or None.
+        data: UTF-8 without NUL.
+    """
+
+    key: bytes
+    at: float
+    expires: float | None
+    data: bytes
+
+
 class PlaceRow(NamedTuple):
     """The path and visit behind a place's number."""
 
@@ -150,6 +166,18 @@ class StoreWriter(Protocol):
             StoreLockedError: If it is at work.
         """
 
+    def prepare_answers(self) -> None:
+        """Make room for answers, if there is none yet."""
+
+    def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
+        """Keep all or none, in the place of what was there under the same keys.
+
+        Where `most` is given, no more than that many are left, the last ones kept.
+        """
+
+    def drop_answers(self, now: float | None = None) -> None:
+        """Delete the answers that have expired by `now`; None: all."""
+
     def compact(self) -> tuple[int, int]:
         """Give back the space of what was deleted. Returns the store's size in bytes before and after."""
 
@@ -190,6 +218,12 @@ class StoreReader(Protocol):
 
     def counts(self, run: int) -> list[PlaceCount]:
         """Per place, in the order in which they were reached."""
+
+    def answers(self, keys: Sequence[bytes]) -> list[Answer]:
+        """What is kept under these keys, expired or not; what is damaged is left out. At most 500 keys."""
+
+    def count_answers(self) -> tuple[int, int]:
+        """How many are kept, and their bytes."""
 
     def deaths(self, run: int) -> list[Death]:
         """Of items that have no result yet, oldest first; none from before somebody wanted it run again."""

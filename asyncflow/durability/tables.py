@@ -22,6 +22,9 @@ VERSION = 2
 
 metadata = MetaData()
 
+#: Made when the first cache is opened on a store, so that it is no part of the version.
+answers_metadata = MetaData()
+
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
 runs = Table(
@@ -97,4 +100,24 @@ deaths = Table(
     Column("session", Integer, nullable=False),
     Column("alone", Boolean, nullable=False),
     UniqueConstraint("place", "key", "session", name="deaths_key"),
+)
+
+#: Of two answers to one question only the later one is kept; the oldest have the lowest numbers.
+answers = Table(
+    "answers",
+    answers_metadata,
+    Column("seq", _Number, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("expires", Double),
+    Column("data", LargeBinary, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+    UniqueConstraint("key", name="answers_key"),
+)
+
+Index(
+    "answers_expires",
+    answers.c.expires,
+    sqlite_where=text("expires IS NOT NULL"),
+    postgresql_where=text("expires IS NOT NULL"),
 )

@@ -46,9 +46,15 @@ class _Entry(NamedTuple):
 class _Call:
     """A question or order to the store, which waits its turn among the records."""
 
-    def __init__(self, function: Callable[[StoreWriter], Any], again: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[[StoreWriter], Any],
+        again: bool = False,
+        failed: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self.function = function
         self.again = again
+        self.failed = failed
         self.done = threading.Event()
         self.value: Any = None
         self.error: BaseException | None = None
@@ -104,6 +110,15 @@ class Writer:
         if call.error is not None:
             raise call.error
         return call.value  # type: ignore[no-any-return]
+
+    def post(self, function: Callable[[StoreWriter], None], failed: Callable[[BaseException], None]) -> None:
+        """Run `function` on the writer's thread, as `call` does, and do not wait.
+
+        What it raises is given to `failed`, on that thread; the records of runs are not touched by it.
+        """
+        if self._forked:
+            raise StoreError(_FORKED)
+        self._queue.put(_Call(function, failed=failed))
 
     def close(self) -> None:
         """Commit what waits, close the store and give its lock back. Blocks."""
@@ -196,6 +211,8 @@ class Writer:
                 raise error
         except BaseException as exc:
             call.error = exc
+            if call.failed is not None:
+                call.failed(exc)
         call.done.set()
 
     def _after_fork(self) -> None:

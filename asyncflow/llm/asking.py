@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -13,10 +12,11 @@ from asyncflow.errors import ModelOutputError
 from asyncflow.http import Endpoint, HTTPClient, Stream, UnusableAnswerError
 from asyncflow.http.body import encode_json
 from asyncflow.llm.ask import Ask
-from asyncflow.llm.cache import Cache, Coalescer, key_of
+from asyncflow.llm.cache import Coalescer
 from asyncflow.llm.completion import Completion, Usage
 from asyncflow.llm.embeddings import Embeddings, vectors_of
 from asyncflow.llm.form import Form, WrongFormError
+from asyncflow.llm.kept import Kept, key_for
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
 from asyncflow.llm.reask import reask
@@ -25,8 +25,6 @@ from asyncflow.llm.stream import TextStream
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.tokens import TokenEstimate
 from asyncflow.waiting import spent
-
-_log = logging.getLogger("asyncflow")
 
 
 class Asking:
@@ -43,7 +41,7 @@ class Asking:
         base_url: str,
         endpoint: Endpoint,
         price: Price | None,
-        cache: Cache | None,
+        kept: Kept,
         coalesce: bool,
         http: HTTPClient,
         spending: Spending | None,
@@ -55,7 +53,7 @@ class Asking:
         self._http = http
         self._spending = spending
         self._estimate: TokenEstimate | None = None
-        self._cache = cache
+        self._kept = kept
         self._coalescer: Coalescer[Completion] | None = Coalescer() if coalesce else None
         self._name = f"asyncflow-{secrets.token_hex(16)}"
         self._numbers = itertools.count(1)
@@ -66,10 +64,12 @@ class Asking:
         """What these tokens cost, or None where there is no price."""
         return None if self._price is None else self._price.of(usage)
 
-    def answer(self, ask: Ask, form: Form | None, reasks: int) -> Coroutine[Any, Any, Completion]:
+    def answer(
+        self, ask: Ask, form: Form | None, reasks: int, sample: int = 0
+    ) -> Coroutine[Any, Any, Completion]:
         """The answer, of the form if there is one. To be awaited."""
-        if self._cache is not None or self._coalescer is not None:
-            return self._once(ask, form, reasks)
+        if self._kept.cache is not None or self._coalescer is not None:
+            return self._once(ask, form, reasks, sample)
         return self._fresh(ask, form, reasks)
 
     def stream(self, ask: Ask) -> TextStream:
@@ -182,41 +182,25 @@ class Asking:
             usage=usage,
         )
 
-    async def _once(self, ask: Ask, form: Form | None, reasks: int) -> Completion:
+    async def _once(self, ask: Ask, form: Form | None, reasks: int, sample: int) -> Completion:
         """An answer from the cache, or from an identical call in flight, or from the model."""
-        key = key_of(self._provider.name, self._base_url, self._provider.body(ask, self._base_url))
+        key = key_for(
+            self._provider.name, self._base_url, self._provider.body(ask, self._base_url), form, sample
+        )
 
         async def call() -> Completion:
+            found = await self._kept.find(key, form)
+            if found is not None:
+                return self._free(found)
             completion = await self._fresh(ask, form, reasks)
-            if self._cache is not None and completion.finish_reason in ("stop", "tool_calls"):
-                await self._keep(self._cache, key, completion.raw)
+            await self._kept.keep(key, completion)
             return completion
 
-        kept = await self._cached(key, form)
-        if kept is not None:
-            return kept
         if self._coalescer is None:
             return await call()
         shape = (key, None if form is None else form.kind, reasks)
         completion, shared = await self._coalescer.run(shape, call)
         return self._free(completion) if shared else completion
-
-    async def _keep(self, cache: Cache, key: str, answer: Any) -> None:
-        try:
-            await cache.put(key, answer)
-        except Exception:  # the answer is paid for, and whoever asked shall have it
-            _log.warning("asyncflow: the cache %r refused an answer", cache, exc_info=True)
-
-    async def _cached(self, key: str, form: Form | None) -> Completion | None:
-        answer = None if self._cache is None else await self._cache.get(key)
-        if answer is None:
-            return None
-        try:
-            completion = self._provider.completion(answer)
-            parsed = None if form is None else form.read(completion.text)
-        except (UnusableAnswerError, WrongFormError):
-            return None  # kept by another version of the model class: ask again
-        return self._free(replace(completion, parsed=parsed))
 
     def _free(self, completion: Completion) -> Completion:
         self.reused += 1

@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 
 class Cache(Protocol):
-    """Answers kept by a key. Met by asyncflow's stores, and by whatever has these two methods.
+    """Answers kept by a key. Met by `asyncflow.durability.ResponseCache`, and by whatever has these methods.
 
     A value is the provider's answer, as JSON. Only whole answers that satisfied what was asked are put in:
-    no error, no refusal, nothing that was cut off. A `put` that fails is logged, and the answer still reaches
-    whoever asked; a `get` that fails fails the call, before anything is paid.
+    no error, no refusal, nothing that was cut off or empty. What fails here is logged once for each client,
+    and the model is asked. A cache that is an async context manager is entered and left by each client that
+    uses it.
     """
 
     async def get(self, key: str) -> Any | None:

@@ -22,6 +22,7 @@ from asyncflow.llm.completion import Completion
 from asyncflow.llm.embeddings import Embeddings, body_of, joined
 from asyncflow.llm.estimate import Estimate, estimate_of
 from asyncflow.llm.form import Form, Schema
+from asyncflow.llm.kept import Kept
 from asyncflow.llm.openai import OpenAI
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
@@ -59,8 +60,9 @@ class LLMClient:
         retry: What is repeated; None repeats nothing. A 429 has attempts of its own. The error of a call
             that was allowed to repeat has `exhausted` set, so a node does not multiply its attempts.
         http: An `httpx.AsyncClient` of your own to send through; it stays open.
-        cache: Where whole answers are looked for and kept. The key covers everything that is sent, so ten
-            samples of one prompt become one; give them an `extra={"seed": n}` to keep them apart.
+        cache: Where whole answers are looked for and kept: the path or URL of a store, opened with the
+            client; an `asyncflow.durability.ResponseCache`, which has a time to live; or a `Cache` of your
+            own. The key covers everything that is sent; `complete(sample=…)` keeps samples apart.
         coalesce: Whether identical requests in flight become one call.
         price: Money per million tokens, for `Completion.cost` and `statistics().cost`.
         max_cost: What this client may spend, at `price`. A call that may not fit any more raises
@@ -90,7 +92,7 @@ class LLMClient:
         timeout: Timeouts | float | None = None,
         retry: Retry | None = RETRY,
         http: HTTPXClient | None = None,
-        cache: Cache | None = None,
+        cache: Cache | str | os.PathLike[str] | None = None,
         coalesce: bool = False,
         price: Price | None = None,
         max_cost: float | None = None,
@@ -118,8 +120,9 @@ class LLMClient:
         if max_cost is not None and price is None:
             raise ValueError(f"max_cost={max_cost!r}: without price= nothing is known to cost anything")
         spending = None if price is None or max_cost is None else Spending(price, Budget(max_cost))
+        self._kept = Kept(cache, self._provider)
         self._asking = Asking(
-            self._provider, self.base_url, self._complete, price, cache, coalesce, self._http, spending
+            self._provider, self.base_url, self._complete, price, self._kept, coalesce, self._http, spending
         )
         self._price = price
         self._forms: dict[Any, Form] = {}
@@ -136,6 +139,7 @@ class LLMClient:
         stop: str | Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] = (),
         extra: Mapping[str, Any] | None = None,
+        sample: int = 0,
     ) -> Completion:
         """Ask the model, and return its whole answer.
 
@@ -151,6 +155,8 @@ class LLMClient:
             stop: A text, or several, that end the answer.
             tools: In the provider's own form.
             extra: Fields added to the request as they are; they win over ours.
+            sample: Which of several answers to the same question is wanted. Not sent: answers of different
+                samples are kept apart by a cache, and not made one call by `coalesce`.
 
         Raises:
             HTTPError: Of the class that says what happened: `RateLimitedError`, `ServerError`,
@@ -161,7 +167,7 @@ class LLMClient:
         """
         form = None if schema is None else self._form(schema)
         ask = self._asked(prompt, system, max_tokens, temperature, stop, tools, extra, form)
-        return await self._asking.answer(ask, form, reasks)
+        return await self._asking.answer(ask, form, reasks, sample)
 
     def stream(
         self,
@@ -270,14 +276,25 @@ class LLMClient:
             self._asking.reasked,
             self._asking.usage,
             self._asking.cost(self._asking.usage),
+            self._kept.hits,
+            self._kept.misses,
+            self._kept.failures,
         )
 
     async def aclose(self) -> None:
-        """Close the connections. Safe to call twice."""
-        await self._http.aclose()
+        """Close the connections, and the cache. Safe to call twice."""
+        try:
+            await self._http.aclose()
+        finally:
+            await self._kept.aclose()
 
     async def __aenter__(self) -> LLMClient:
-        await self._http.__aenter__()  # which tries a lane that is stopped
+        await self._kept.open()
+        try:
+            await self._http.__aenter__()  # which tries a lane that is stopped
+        except BaseException:
+            await self._kept.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -68,6 +68,7 @@ class Completion:
         cost: Money in the currency of the client's `price`, or None where there is no price.
         reused: True where no call was made: the answer came from a cache, or from an identical call in
             flight. Its usage and cost are then 0, so that sums stay right.
+        cached: True where it came from a cache; then `reused` is True as well.
         tool_calls: Tools the model wants called.
         model: The model that answered, as the provider names it.
         request_id: The provider's name for the request, or None.
@@ -84,3 +85,4 @@ class Completion:
     model: str = ""
     request_id: str | None = None
     raw: Any = field(default=None, repr=False, compare=False)
+    cached: bool = False

@@ -21,6 +21,9 @@ class LLMStatistics:
         reasked: Answers whose form was wrong, so that the model was asked again.
         usage: Tokens of all answers together, unusable ones included.
         cost: What they cost, or None where there is no price.
+        cached: Those of `reused` that were found in the cache.
+        cache_misses: How often nothing was found there, so that the model was asked.
+        cache_failures: How often the cache could not be read, or refused an answer.
     """
 
     calls: int = 0
@@ -32,3 +35,6 @@ class LLMStatistics:
     reasked: int = 0
     usage: Usage = field(default_factory=Usage)
     cost: float | None = None
+    cached: int = 0
+    cache_misses: int = 0
+    cache_failures: int = 0
