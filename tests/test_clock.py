@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anyio
@@ -99,3 +100,12 @@ def test_outside_the_block_time_is_real() -> None:
         assert clock.current() is outer
     assert clock.current() is clock.SYSTEM
     assert repr(outer) == "<FakeClock now=0 timers=0>"
+
+
+def test_the_date_moves_with_the_clock() -> None:
+    """The real one is that of the calendar; a fake one begins at 2020 and moves as its clock does."""
+    assert abs(clock.wall() - time.time()) < 60
+    with FakeClock(autojump=False) as fake:
+        assert clock.wall() == 1_577_836_800.0
+        fake.jump(3600)
+        assert clock.wall() == 1_577_836_800.0 + 3600

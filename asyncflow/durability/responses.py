@@ -19,7 +19,7 @@ from asyncflow.durability.loops import on_thread
 from asyncflow.durability.opening import as_store
 from asyncflow.durability.outbox import Outbox
 from asyncflow.durability.store import Answer, Store, StoreReader
-from asyncflow.errors import StoreError, StoreLockedError
+from asyncflow.errors import StoreError, StoreFormatError, StoreLockedError
 
 _log = logging.getLogger("asyncflow")
 
@@ -267,13 +267,12 @@ class ResponseCache:
         assert self._reader is not None
         try:
             return {answer.key: answer for answer in self._reader.answers(keys)}
-        except StoreError:
+        except StoreFormatError:
             if len(keys) == 1:
-                raise
+                return {}
         found: dict[bytes, Answer] = {}  # one of them may be the reason; the others are given
         for key in keys:
-            with suppress(StoreError):
-                found |= self._find([key])
+            found |= self._find([key])
         return found
 
     def _count(self) -> tuple[int, int]:

@@ -32,10 +32,14 @@ def insertion(engine: Engine, dialect: Dialect) -> Add:
     return dialect.insertion(engine, answers, (*Answer._fields, "checksum"))
 
 
-def keep(connection: Connection, add: Add, kept: Sequence[Answer]) -> None:
-    """Put these in the place of what their keys had. They become the newest."""
+def rows_of(kept: Sequence[Answer]) -> Rows:
+    """As `insertion` takes them."""
+    return [(*answer, zlib.crc32(answer.data, zlib.crc32(answer.key))) for answer in kept]
+
+
+def make_room(connection: Connection, kept: Sequence[Answer]) -> None:
+    """Delete what their keys had, so that these become the newest."""
     connection.execute(_REPLACED, {"keys": [answer.key for answer in kept]})
-    add(connection, [(*answer, zlib.crc32(answer.data, zlib.crc32(answer.key))) for answer in kept])
 
 
 def bound(connection: Connection, most: int) -> None:

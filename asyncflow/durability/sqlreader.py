@@ -24,6 +24,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import DBAPIError
 
 from asyncflow.durability import sqlanswers
 from asyncflow.durability.dialects import Dialect, Unpack
@@ -202,7 +203,11 @@ class SQLReader:
 
     def _ask(self, name: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
         question, unpack = self._questions[name]
-        return unpack(self._link.execute(question, parameters).all())
+        result = self._link.execute(question, parameters)
+        try:
+            return unpack(result.all())
+        except DBAPIError as exc:
+            raise StoreFormatError("the store cannot be read: a row of it is damaged") from exc
 
     def _rows(self, question: Select[Any]) -> Sequence[Any]:
         return self._link.execute(question, None).all()

@@ -162,10 +162,15 @@ class SQLWriter:
             sqlanswers.prepare(connection)
 
     def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
-        with self._transaction() as connection:
-            for start in range(0, len(answers), self._most):
-                sqlanswers.keep(connection, self._add_answers, answers[start : start + self._most])
-            if most is not None:
+        for start in range(0, len(answers), self._most):
+            some = answers[start : start + self._most]
+            rows = sqlanswers.rows_of(some)
+            if self._add(self._site.connection(), self._add_answers, rows).rowcount != len(rows):
+                with self._transaction() as connection:  # some of these keys had answers
+                    sqlanswers.make_room(connection, some)
+                    self._add(connection, self._add_answers, rows)
+        if most is not None:
+            with self._transaction() as connection:
                 sqlanswers.bound(connection, most)
 
     def drop_answers(self, now: float | None = None) -> None:

@@ -170,7 +170,7 @@ class StoreWriter(Protocol):
         """Make room for answers, if there is none yet."""
 
     def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
-        """Keep all or none, in the place of what was there under the same keys.
+        """Keep these, in the place of what was there under the same keys. No two have one key.
 
         Where `most` is given, no more than that many are left, the last ones kept.
         """

@@ -14,7 +14,7 @@ from asyncflow.durability import as_store
 from asyncflow.durability.marks import Mark
 from asyncflow.durability.memory import MemoryStore
 from asyncflow.durability.sqlstore import SQLStore
-from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Record, Store
+from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, Answer, PlaceRow, Record, Store
 from asyncflow.errors import StoreLockedError
 
 PLACE = 2**62 + 5
@@ -306,5 +306,48 @@ def test_large_records_are_read_on_in_small_parts(tmp_path: Path) -> None:
         after = found[-1][0]
     assert seen == list(range(8))
     assert len(reader.find([(PLACE, row.key) for row in rows])) == 8
+    reader.close()
+    writer.close()
+
+
+def answer(n: int, expires: float | None = None, data: bytes = b'{"a":1}') -> Answer:
+    return Answer(key(n), 1732112345.1234567, expires, data)
+
+
+def test_answers_are_kept_beside_records(store: Store) -> None:
+    """Byte for byte, the last one under a key; whoever prepares for them twice loses none."""
+    writer, _, _ = started(store)
+    writer.prepare_answers()
+    writer.keep_answers([answer(n) for n in range(100)])
+    writer.prepare_answers()
+    changed = answer(7, 2e9 + 0.25, '"é\\u0000"'.encode())
+    writer.keep_answers([changed, answer(200)])
+    reader = store.open_reader()
+    found = {one.key: one for one in reader.answers([key(n) for n in (7, 8, 200, 300)])}
+    assert found == {key(7): changed, key(8): answer(8), key(200): answer(200)}
+    assert reader.count_answers() == (101, 100 * 7 + len(changed.data))
+    reader.close()
+    writer.close()
+
+
+def test_answers_go_by_age_and_by_number(store: Store) -> None:
+    """Those that expired by a moment go; with `most` the oldest go, a replaced one being new; then all."""
+    writer, _, _ = started(store)
+    writer.prepare_answers()
+    writer.keep_answers([answer(1, 5.0), answer(2, 6.0), answer(3)])
+    writer.drop_answers(5.0)
+    reader = store.open_reader()
+
+    def left() -> set[int]:
+        return {int.from_bytes(one.key, "big") for one in reader.answers([key(n) for n in range(20)])}
+
+    assert left() == {2, 3}
+    writer.keep_answers([answer(2)])
+    writer.keep_answers([answer(4)], most=2)
+    assert left() == {2, 4}
+    writer.keep_answers([answer(n) for n in range(10, 15)], most=3)
+    assert left() == {12, 13, 14}
+    writer.drop_answers()
+    assert left() == set() and reader.count_answers() == (0, 0)
     reader.close()
     writer.close()

@@ -24,8 +24,11 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_block(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_block(
+    block: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """It runs, and prints what its comments say."""
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "howto", "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out
     for said in re.findall(r"print\(.*\)  # (.*)", block):
