@@ -33,8 +33,8 @@ def insertion(engine: Engine, dialect: Dialect) -> Add:
 
 
 def rows_of(kept: Sequence[Answer]) -> Rows:
-    """As `insertion` takes them."""
-    return [(*answer, zlib.crc32(answer.data, zlib.crc32(answer.key))) for answer in kept]
+    """As `insertion` takes them, by key: two processes that keep the same ones do not lock each other out."""
+    return [(*answer, zlib.crc32(answer.data, zlib.crc32(answer.key))) for answer in sorted(kept)]
 
 
 def make_room(connection: Connection, kept: Sequence[Answer]) -> None:

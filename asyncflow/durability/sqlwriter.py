@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from asyncflow.durability import sqlanswers
 from asyncflow.durability.dialects import Dialect, Rows
@@ -20,7 +21,7 @@ from asyncflow.durability.lock import Holder
 from asyncflow.durability.marks import Mark, Marks
 from asyncflow.durability.store import INTERRUPTED, Answer, PlaceRow, Record
 from asyncflow.durability.tables import deaths, places, records, runs, sessions
-from asyncflow.errors import StoreLockedError
+from asyncflow.errors import StoreError, StoreLockedError
 
 
 class Site(Protocol):
@@ -158,8 +159,14 @@ class SQLWriter:
         self._site.ended(run, None)
 
     def prepare_answers(self) -> None:
-        with self._transaction() as connection:
-            sqlanswers.prepare(connection)
+        for more in (True, False):
+            try:
+                with self._transaction() as connection:
+                    sqlanswers.prepare(connection)
+                return
+            except DBAPIError as exc:  # or another process has made it at the same moment
+                if not more:
+                    raise StoreError(f"the store has no room for answers: {exc.orig}") from exc
 
     def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
         for start in range(0, len(answers), self._most):

@@ -172,7 +172,7 @@ class StoreWriter(Protocol):
     def keep_answers(self, answers: Sequence[Answer], most: int | None = None) -> None:
         """Keep these, in the place of what was there under the same keys. No two have one key.
 
-        Where `most` is given, no more than that many are left, the last ones kept.
+        Where `most` is given, no more than that many are left; those of earlier calls go first.
         """
 
     def drop_answers(self, now: float | None = None) -> None:

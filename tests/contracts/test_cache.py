@@ -9,15 +9,19 @@ from typing import Any
 import anyio
 import pytest
 
-from asyncflow.durability import MemoryStore, ResponseCache, SQLStore
+from asyncflow.durability import MemoryStore, ResponseCache
 from asyncflow.llm import Cache
 from asyncflow.testing import MemoryCache
 
 
-@pytest.fixture(params=["fake", "memory", "sqlite"])
+@pytest.fixture(params=["fake", "memory", "sqlite", "postgres"])
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Cache:
-    stores = {"memory": MemoryStore, "sqlite": lambda: SQLStore(tmp_path / "responses.db")}
-    return MemoryCache() if request.param == "fake" else ResponseCache(stores[request.param]())
+    if request.param == "fake":
+        return MemoryCache()
+    if request.param == "memory":
+        return ResponseCache(MemoryStore())
+    postgres = request.param == "postgres"
+    return ResponseCache(request.getfixturevalue("postgres_url") if postgres else tmp_path / "responses.db")
 
 
 async def opened(stack: AsyncExitStack, cache: Any) -> Cache:
