@@ -62,6 +62,7 @@ class ResponseCache:
     commits what waits. A damaged answer is not given out. Nothing of a question is stored, only its digest.
 
     Example:
+        >>> import asyncio
         >>> from asyncflow.durability import MemoryStore
         >>> async def main():
         ...     async with ResponseCache(MemoryStore(), time_to_live=86_400) as cache:
