@@ -16,6 +16,7 @@ import pytest
 from asyncflow import amap
 from asyncflow.clock import FakeClock
 from asyncflow.durability import MemoryStore, ResponseCache, SQLStore, outbox, writer
+from asyncflow.durability.responses import _digest
 from asyncflow.errors import StoreError, StoreFormatError, StoreLockedError
 
 
@@ -182,8 +183,9 @@ async def test_damaged_rows(tmp_path: Path) -> None:
         for n in range(10):
             await cache.put(str(n), {"n": n})
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE answers SET data = CAST('{\"n\":9}' AS BLOB) WHERE seq = 1")
-        connection.execute("UPDATE answers SET data = X'FF00FF' WHERE seq = 2")
+        spoil = "UPDATE answers SET data = ? WHERE key = ?"
+        connection.execute(spoil, (b'{"n":9}', _digest("0")))
+        connection.execute(spoil, (b"\xff\x00\xff", _digest("1")))
     connection.close()
     async with ResponseCache(path) as cache:
         found: dict[int, Any] = {}
