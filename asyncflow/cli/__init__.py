@@ -12,6 +12,6 @@ def main() -> None:
     try:
         app()
     except SystemExit as exc:
-        if exc.code == 130:  # typer has caught Ctrl-C, and says nothing
+        if exc.code == 130 and type(exc.__context__).__name__ != "Exit":  # typer says nothing of a Ctrl-C
             print("\nstopped", file=sys.stderr)
         raise

@@ -14,7 +14,7 @@ from asyncflow.durability.store import AGAIN, Record, RunRow, StoreReader
 T = TypeVar("T")
 
 #: Items in one question.
-_AT_ONCE = 500
+_AT_ONCE = 100
 
 
 def read_back(
@@ -36,7 +36,7 @@ def read_back(
         key: The function that the run was given, if it was.
         visit: How often the flow had come by before.
 
-    Memory: some hundred items and their records.
+    Memory: a hundred items and their records.
 
     Raises:
         KeyNeededError, DuplicateKeyError: As the run itself.

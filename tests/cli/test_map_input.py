@@ -134,11 +134,17 @@ USAGE = [
     (("folder.jsonl", "-o", "out.jsonl"), "folder.jsonl: it is no plain file"),
     (("loop.jsonl", "-o", "out.jsonl"), "loop.jsonl: Too many levels of symbolic links"),
     (("in.jsonl",), "-o is missing"),
-    (("in.jsonl", "-o", "there.jsonl"), "there.jsonl: it exists; name another file, or give --overwrite"),
+    (("in.jsonl", "-o", "there.jsonl"), "there.jsonl: it exists, and runs.db holds no run"),
     (("in.jsonl", "-o", "in.jsonl", "--overwrite"), "it is the input itself"),
     (("in.jsonl", "-o", "folder.jsonl", "--overwrite"), "it is a folder"),
     (("in.jsonl", "-o", "nowhere/out.jsonl"), "there is no folder nowhere"),
-    (("in.jsonl", "-o", "half.jsonl"), "half.jsonl.part is there"),
+    (("in.jsonl", "-o", "out.jsonl", "--retry-failed"), "nothing has failed yet"),
+    (("in.jsonl", "-o", "out.jsonl", "--retry-failed", "--new"), "leave --new out"),
+    (("in.jsonl", "-o", "out.jsonl", "--changed", "maybe"), "refuse, keep or drop"),
+    (("in.jsonl", "-o", "out.jsonl", "--key", "id"), "no column 'id', which --key names"),
+    (("in.jsonl", "-o", "out.jsonl", "--key", "n,"), "a column's name is missing"),
+    (("in.jsonl", "-o", "out.jsonl", "--store", "nowhere/runs.db"), "there is no directory"),
+    (("in.jsonl", "-o", "out.jsonl", "--store", "mysql://host/db"), "a store is a path"),
     (("in.jsonl", "-o", "out.jsonl", "--schema", "none.json"), "--schema none.json: No such file"),
     (("in.jsonl", "-o", "out.jsonl", "--schema", "bad.json"), "--schema bad.json:2: not JSON"),
     (("in.jsonl", "-o", "out.jsonl", "--schema", "type.json"), "$.properties.a: 'text' is no type"),
@@ -167,7 +173,6 @@ def test_wrong_usage(
     for name, text in {
         "in.txt": "",
         "there.jsonl": "precious",
-        "half.jsonl.part": "paid",
         "bad.json": "{\n!}",
         "type.json": '{"properties": {"a": {"type": "text"}}}',
         "list.json": "[]",
@@ -197,7 +202,7 @@ def test_an_output_that_cannot_be_made(ask: Any, rows: Rows, provider: Simulated
     """A place where no file can be made, whoever asks, is told before a call is made; exit code 2."""
     rows({"n": 1})
     ran = ask("in.jsonl", "-o", "/proc/out.jsonl", "--prompt", "{n}")
-    assert ran.returncode == 2 and "out.jsonl.part cannot be written" in ran.stderr and not provider.log
+    assert ran.returncode == 2 and "out.jsonl: it cannot be written" in ran.stderr and not provider.log
 
 
 def test_columns_of_our_names(

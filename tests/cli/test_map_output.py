@@ -14,10 +14,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from asyncflow.cli.map.result import result_of
-from asyncflow.cli.map.rows import Row
-from asyncflow.cli.map.summary import Counts
-from asyncflow.outcome import Failed
 from asyncflow.testing import Asked, SimulatedProvider
 
 Rows = Callable[..., Path]
@@ -130,17 +126,16 @@ def test_values_that_utf8_or_json_cannot_hold(ask: Any, tmp_path: Path) -> None:
 
 
 def test_overwrite(ask: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
-    """--overwrite replaces an output, and the .part of an earlier run."""
+    """--overwrite replaces an output that is of no run; the outputs of runs need no such word."""
     rows({"n": "a"})
     (tmp_path / "out.jsonl").write_text("old")
-    (tmp_path / "out.jsonl.part").write_text("older")
     assert ask("in.jsonl", "-o", "out.jsonl", "--prompt", "{n}", "--overwrite").returncode == 0
     assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == ["A"]
-    assert not (tmp_path / "out.jsonl.part").exists()
+    assert ask("in.jsonl", "-o", "out.jsonl", "--prompt", "{n}").returncode == 0
 
 
 def test_an_output_that_appears_meanwhile(here: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
-    """A file that somebody makes during the run is not replaced; the answers stay in the .part."""
+    """A file that somebody makes during the run is not replaced; the answers are kept."""
     rows({"n": 1})
 
     def reply(asked: Asked) -> str:
@@ -148,25 +143,14 @@ def test_an_output_that_appears_meanwhile(here: Any, rows: Rows, read: Read, tmp
         return "ok"
 
     with SimulatedProvider(reply=reply, latency=0) as provider:
-        ran = here("map", "in.jsonl", "-o", "out.jsonl", "--prompt", "{n}", "--model", "m",
-                   "--base-url", provider.base_url)  # fmt: skip
-    assert ran.returncode == 1 and "somebody made it meanwhile" in ran.stderr
-    assert (tmp_path / "out.jsonl").read_text() == "theirs"
-    assert [row["answer"] for row in read(tmp_path / "out.jsonl.part")] == ["ok"]
-
-
-def test_what_a_budget_stops_is_skipped() -> None:
-    """A call that was never made for want of money is no failure: the row says `Skipped`, and why."""
-
-    class Spent(Exception):
-        reason = "budget"
-
-    counts = Counts()
-    outcome = Failed(Spent("not started"), item=Row("in.jsonl:1", {}))
-    counts.add(outcome)
-    assert (counts.failed, counts.skipped) == (0, 1)
-    result = result_of(outcome, None, parsed=False)
-    assert (result["error"], result["attempts"]) == ({"kind": "Skipped", "message": "budget"}, 0)
+        command = ("map", "in.jsonl", "-o", "out.jsonl", "--prompt", "{n}", "--model", "m")
+        ran = here(*command, "--base-url", provider.base_url)
+        assert ran.returncode == 1 and "somebody made it meanwhile" in ran.stderr
+        assert (tmp_path / "out.jsonl").read_text() == "theirs"
+        (tmp_path / "out.jsonl").unlink()
+        assert here(*command, "--base-url", provider.base_url).returncode == 0
+        assert provider.statistics().asked == 1
+    assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == ["ok"]
 
 
 def test_estimate(ask: Any, rows: Rows, tmp_path: Path, provider: SimulatedProvider) -> None:

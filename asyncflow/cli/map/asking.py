@@ -7,11 +7,17 @@ from typing import Any
 
 from asyncflow.cli.map.client import Attempts, attempts
 from asyncflow.cli.map.job import Job
-from asyncflow.cli.map.result import Answered
 from asyncflow.cli.map.rows import Row
-from asyncflow.cli.map.stop import STOPPED, Stop
 from asyncflow.cli.map.template import Template
-from asyncflow.llm import LLMClient
+from asyncflow.engine.stopping import Stop
+from asyncflow.errors import AccessDeniedError, BudgetSpentError, TransientError
+from asyncflow.llm import Completion, LLMClient
+
+
+class NotAskedError(BudgetSpentError):
+    """The provider was given up while the row waited for it: that is not what became of the row."""
+
+    reason = "given up"
 
 
 class Asking:
@@ -22,7 +28,7 @@ class Asking:
         client: Whom to ask.
         template: Makes the prompt.
         schema: The form of the answers, or None.
-        stop: Ends it early.
+        stop: Says when the provider was given up.
     """
 
     def __init__(
@@ -38,13 +44,26 @@ class Asking:
             "temperature": job.temperature,
         }
 
-    async def ask(self, row: Row) -> Answered | str:
-        """The answer for a row, or STOPPED. Raises what `LLMClient.complete` raises."""
+    async def ask(self, row: Row) -> tuple[Completion, int]:
+        """The answer for a row, and how many attempts it took.
+
+        Raises:
+            NotAskedError: If the provider was given up, for all rows at once.
+            What `LLMClient.complete` raises.
+        """
         count = Attempts()
         token = attempts.set(count)
         try:
-            prompt = self._template.fill(row.values)
-            completion = await self._stop.cut_off(self._client.complete(prompt, **self._options))
+            completion = await self._client.complete(self._template.fill(row.values), **self._options)
+        except Exception as exc:
+            if self._stop.error is not None and (exc is self._stop.error or _of_provider(exc)):
+                raise NotAskedError(str(exc)) from exc
+            raise
         finally:
             attempts.reset(token)
-        return STOPPED if completion is STOPPED else Answered(completion, count.made)
+        return completion, count.made
+
+
+def _of_provider(error: BaseException) -> bool:
+    """Whether it says something of the provider, and nothing of the row."""
+    return isinstance(error, (AccessDeniedError, TransientError))

@@ -60,15 +60,38 @@ def map_rows(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that exists, or the .part of one.")
+        bool, typer.Option("--overwrite", help="Replace an output that exists and is of no run.")
     ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where answers are recorded: a path, or postgresql://…; runs.db beside the output."
+        ),
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Ask all rows again, though a run of this output is there.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask only the rows that have failed.")
+    ] = False,
+    changed: Annotated[
+        str,
+        typer.Option(help="Answers of another prompt, model or schema: refuse to go on, keep or drop them."),
+    ] = "refuse",
+    key: Annotated[
+        str | None,
+        typer.Option(help="Columns by which a row is known again; by default those that the prompt names."),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that calls in flight may take after Ctrl-C.")
+    ] = 30.0,
     prefix: Annotated[str, typer.Option(help="Put before the names of the columns that are added.")] = "",
     encoding: Annotated[str, typer.Option(help="Of a text input, such as latin-1.")] = "utf-8",
     delimiter: Annotated[
         str | None, typer.Option(help="Between the cells of a .csv; a comma, or a tab for .tsv.")
     ] = None,
 ) -> None:
-    """Ask a model about every row of a file, and write the rows with their answers.
+    """Ask a model about every row of a file, and write the rows with their answers. Killed, it goes on.
 
     asyncflow map in.jsonl -o out.jsonl --prompt 'Translate to {language}: {text}' --model gpt-5-mini
     """
@@ -94,12 +117,18 @@ def _calls(text: str) -> Any:
 
 def _sound(job: Any) -> Any:
     """The job, if its numbers and letters can be meant."""
-    for name in ("timeout", "temperature", "price_input", "price_output", "max_cost"):
+    for name in ("timeout", "temperature", "price_input", "price_output", "max_cost", "grace"):
         value = getattr(job, name)
         if value is not None and not (value >= 0 and value != float("inf")):  # also refuses NaN
             raise typer.BadParameter(f"{value}: a finite number is needed", param_hint=_option(name))
     if job.timeout is not None and job.timeout <= 0:
         raise typer.BadParameter(f"{job.timeout}: it must be above 0", param_hint="--timeout")
+    if job.changed not in ("refuse", "keep", "drop"):
+        raise typer.BadParameter(f"{job.changed!r}: refuse, keep or drop", param_hint="--changed")
+    if job.new and job.retry_failed:
+        raise typer.BadParameter(
+            "a new run has no failed rows yet; leave --new out", param_hint="--retry-failed"
+        )
     if job.delimiter is not None and (len(job.delimiter) != 1 or job.delimiter in '"\r\n'):
         raise typer.BadParameter(f"{job.delimiter!r}: one character is needed", param_hint="--delimiter")
     return job

@@ -11,7 +11,6 @@ from asyncflow.api import amap
 from asyncflow.cli.map.asking import Asking
 from asyncflow.cli.map.client import concurrency_of, price_of
 from asyncflow.cli.map.job import Job
-from asyncflow.cli.map.result import Answered
 from asyncflow.cli.map.rows import Row
 from asyncflow.llm import Completion, Range
 from asyncflow.llm.estimate import estimate_of
@@ -26,16 +25,16 @@ async def estimated(
     The sample is asked and paid for. Where all of it failed, the figures of the whole are None.
     """
 
-    async def timed(row: Row) -> tuple[Completion, float] | None:
+    async def timed(row: Row) -> tuple[Completion, float]:
         began = time.perf_counter()
-        answered = await asking.ask(row)
-        return (answered.completion, time.perf_counter() - began) if isinstance(answered, Answered) else None
+        completion, _ = await asking.ask(row)
+        return completion, time.perf_counter() - began
 
     outcomes: list[Any] = await amap(
         timed, sample, concurrency=min(8, concurrency_of(job)), on_error="continue"
     )
     failed = [one for one in outcomes if isinstance(one, Failed)]
-    done = [one for one in outcomes if one is not None and not isinstance(one, Failed)]
+    done = [one for one in outcomes if not isinstance(one, Failed)]
     price = price_of(job)
     figures: dict[str, Any] = {"rows": rows, "sampled": len(sample), "failed": len(failed)}
     if not done:

@@ -18,6 +18,12 @@ class Job:
         concurrency: Calls at once, or `"auto"`.
         sample: Rows that `estimate` asks.
         prefix: Put before the names of our columns.
+        store: A path or URL; None: beside the output.
+        new: Begin another run, though there is one of this output.
+        retry_failed: Ask only the rows that failed.
+        changed: What to do with results of another prompt, model or schema.
+        key: Columns by which a row is known again, with commas; None: those that the prompt names.
+        grace: Seconds that calls in flight have to end in, once it is asked to stop.
     """
 
     input: Path
@@ -48,3 +54,9 @@ class Job:
     prefix: str = ""
     encoding: str = "utf-8"
     delimiter: str | None = None
+    store: str | None = None
+    new: bool = False
+    retry_failed: bool = False
+    changed: Literal["refuse", "keep", "drop"] = "refuse"
+    key: str | None = None
+    grace: float = 30.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asyncflow.llm import Completion, Price
-from asyncflow.outcome import Failed, Ok, Outcome, Skipped
+from asyncflow.durability.plain import plain
+from asyncflow.durability.store import FAILED, Record
+from asyncflow.llm import Completion, Price, Usage
 
 #: Names of our columns in JSON lines.
 NAMES = ("answer", "finish_reason", "usage", "cost", "attempts", "error")
@@ -18,69 +20,53 @@ _KINDS = {"string": "text", "integer": "int", "number": "float", "boolean": "boo
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What asking for one row gave: the answer, and how many attempts it took."""
+    """What asking for one row gave, as it is recorded."""
 
-    completion: Completion
+    answer: Any
+    finish_reason: str
+    usage: Usage
+    cost: float | None
     attempts: int
 
+    @staticmethod
+    def of(completion: Completion, attempts: int, *, parsed: bool) -> Answered:
+        """Of a completion; `parsed`: answers are values rather than text."""
+        answer = completion.parsed if parsed else completion.text
+        return Answered(answer, completion.finish_reason, completion.usage, completion.cost, attempts)
 
-def result_of(outcome: Outcome[Answered], price: Price | None, *, parsed: bool) -> dict[str, Any]:
+
+def result_of(record: Record, price: Price | None) -> dict[str, Any]:
     """Our columns for a row, the same ones however it ended.
 
     Args:
-        outcome: What became of it.
+        record: What became of it.
         price: For tokens of answers that were of no use.
-        parsed: Whether answers are values rather than text.
-
-    Example:
-        >>> result_of(Ok(Answered(Completion("Salut"), 2)), None, parsed=False)["answer"]
-        'Salut'
-        >>> result_of(Skipped("budget"), None, parsed=False)["error"]
-        {'kind': 'Skipped', 'message': 'budget'}
     """
-    if isinstance(outcome, Ok):
-        completion = outcome.value.completion
-        return {
-            "answer": completion.parsed if parsed else completion.text,
-            "finish_reason": completion.finish_reason,
-            "usage": _usage(completion.usage),
-            "cost": completion.cost,
-            "attempts": outcome.value.attempts,
-            "error": None,
-        }
-    used = getattr(outcome.error, "usage", None) if isinstance(outcome, Failed) else None
+    found = plain(record.data)
+    if record.kind != FAILED:
+        usage = {name: found["usage"][name] for name in _TOKENS}
+        return {**{name: found[name] for name in NAMES[:-1]}, "usage": usage, "error": None}
+    told = json.loads(record.usage) if record.usage else None
+    used = None if told is None else Usage(*(told.get(name, 0) for name in _TOKENS))
     return {
         "answer": None,
         "finish_reason": None,
-        "usage": None if used is None else _usage(used),
+        "usage": None if used is None else {name: getattr(used, name) for name in _TOKENS},
         "cost": None if used is None or price is None else price.of(used),
-        "attempts": 0 if reason_of(outcome) else _attempts(outcome),
-        "error": {"kind": kind_of_error(outcome), "message": message_of(outcome)},
+        "attempts": found.get("attempts", record.attempts),
+        "error": {"kind": found["kind"], "message": found["text"]},
     }
 
 
-def reason_of(outcome: Outcome[Any]) -> str:
-    """Why a row was skipped; empty if it was not.
+def skipped(reason: str) -> dict[str, Any]:
+    """Our columns for a row that was not asked.
 
-    An error that carries a `reason` says that its call was never made, for a reason that is not its own.
+    Example:
+        >>> skipped("budget")["error"]
+        {'kind': 'Skipped', 'message': 'budget'}
     """
-    if isinstance(outcome, Skipped):
-        return outcome.reason
-    reason = getattr(outcome.error, "reason", None) if isinstance(outcome, Failed) else None
-    return reason if reason == "budget" else ""
-
-
-def kind_of_error(outcome: Failed | Skipped) -> str:
-    """The error's class, by which errors are counted."""
-    if reason_of(outcome) or isinstance(outcome, Skipped):
-        return "Skipped"
-    return type(outcome.error).__name__
-
-
-def message_of(outcome: Failed | Skipped) -> str:
-    """What the error says."""
-    reason = reason_of(outcome)
-    return reason if reason or isinstance(outcome, Skipped) else str(outcome.error)
+    nothing = dict.fromkeys(NAMES)
+    return {**nothing, "attempts": 0, "error": {"kind": "Skipped", "message": reason}}
 
 
 def table_columns(schema: Mapping[str, Any] | None) -> dict[str, str]:
@@ -124,12 +110,3 @@ def flat(result: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
 def _kind_of_property(schema: Any) -> str:
     kind = schema.get("type") if isinstance(schema, Mapping) else None
     return _KINDS.get(kind, "json") if isinstance(kind, str) else "json"
-
-
-def _usage(usage: Any) -> dict[str, int]:
-    return {name: getattr(usage, name) for name in _TOKENS}
-
-
-def _attempts(outcome: Failed | Skipped) -> int:
-    made = getattr(outcome.error, "attempts", None) if isinstance(outcome, Failed) else None
-    return made if isinstance(made, int) else outcome.attempts

@@ -29,10 +29,14 @@ class Row:
     Attributes:
         where: The file and the line (in Parquet the row) that it begins in, for people.
         values: By column.
+        key: By which a stored run knows it again; see `keys`.
+        number: Its place in the input, from 0.
     """
 
     where: str
     values: dict[str, Any]
+    key: str = ""
+    number: int = -1
 
 
 class Rows(Protocol):

@@ -1,4 +1,4 @@
-"""From a job to an exit code: check everything, ask, write, and say what it came to."""
+"""From a job to an exit code: check everything, ask what is not yet known, write, and say what it came to."""
 
 from __future__ import annotations
 
@@ -6,220 +6,253 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-from rich.console import Console
 
 from asyncflow.api import stream
 from asyncflow.cli.map import estimate
 from asyncflow.cli.map.asking import Asking
-from asyncflow.cli.map.client import check_client, client_of, concurrency_of, price_of
+from asyncflow.cli.map.checks import Plan, checked
+from asyncflow.cli.map.client import client_of, concurrency_of, price_of
 from asyncflow.cli.map.job import Job
-from asyncflow.cli.map.output import Output, check_names, check_output
-from asyncflow.cli.map.result import result_of
-from asyncflow.cli.map.rows import Rows, RowsError, rows_of
-from asyncflow.cli.map.scan import Scan, again, scan
-from asyncflow.cli.map.schema_file import schema_in
+from asyncflow.cli.map.kept import Kept, Standing, facts_of
+from asyncflow.cli.map.output import Output, check_owner
+from asyncflow.cli.map.result import Answered
+from asyncflow.cli.map.resume import said_first
+from asyncflow.cli.map.rows import Row, RowsError
 from asyncflow.cli.map.shown import Shown
-from asyncflow.cli.map.stop import SIGNALS, STOPPED, Stop, signals, stopped_lane
-from asyncflow.cli.map.summary import Counts, counted, figures_of, lines_of
-from asyncflow.cli.map.template import Template
+from asyncflow.cli.map.stop import stopped_lane
+from asyncflow.cli.map.summary import Counts, figures_of
+from asyncflow.cli.map.told import announce, farewell, report, say, say_changed, say_wrong
 from asyncflow.cli.usage import UsageError
-from asyncflow.errors import AccessDeniedError
+from asyncflow.engine.signals import EXIT_CODES, stop_on_signals
+from asyncflow.engine.stopping import Stop
+from asyncflow.errors import (
+    AccessDeniedError,
+    NotSupportedError,
+    ResumeMismatchError,
+    RunStoppedError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+)
 from asyncflow.llm import LLMClient
+from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.observe import Progress
+from asyncflow.outcome import Ok, Skipped
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A job that has been checked."""
+@dataclass(slots=True)
+class _Session:
+    """What one command has done so far.
 
-    job: Job
-    template: Template
-    schema: Mapping[str, Any] | None
-    rows: Rows
-    found: Scan
+    Attributes:
+        plan, kept, standing: What is to be done, and what was there.
+        run_id: The run.
+        stop: Ends it early.
+        answered: Rows with an answer, kept ones included.
+        left_out: By place in the input, whether a row was not asked because the budget was spent.
+        trouble: What went wrong with the files, if anything.
+        used, seconds: Of the client, and of the asking.
+    """
+
+    plan: Plan
+    kept: Kept
+    standing: Standing
+    run_id: str
+    stop: Stop
+    left_out: bytearray
+    answered: int = 0
+    trouble: Exception | None = None
+    provider: str = "simulated"
+    used: LLMStatistics = field(default_factory=LLMStatistics)
+    seconds: float = 0.0
 
 
 def run_map(job: Job) -> int:
     """Do the job; returns the exit code: 0 ok, 1 some failed, 2 usage, 3 refused, 130/143 signals."""
-    errors = Console(stderr=True)
-    plan = None
     try:
-        plan = _checked(job)
+        plan = checked(job)
         if not plan.template.columns:
-            _say(errors, "asyncflow map: --prompt names no {column}, so every row asks the same", "yellow")
-        return asyncio.run(_estimate(plan, errors) if job.estimate else _map(plan, errors))
-    except (UsageError, OSError) as exc:
-        _say(errors, f"asyncflow map: {exc}", "red")
-        return 2 if plan is None or isinstance(exc, UsageError) else 1
-
-
-def _checked(job: Job) -> _Plan:
-    """Look at everything that can be looked at before a call is made, the cheap things first.
-
-    Raises:
-        UsageError, OSError: If something is wrong.
-    """
-    template = Template(job.prompt)
-    rows = rows_of(job.input, encoding=job.encoding, delimiter=job.delimiter)
-    schema = None if job.schema is None else schema_in(job.schema)
-    if job.output is not None or not job.estimate:
-        check_output(job)
-    price_of(job)
-    check_client(job)
-    found = scan(rows, template.columns, limit=job.limit, sample=job.sample if job.estimate else 0)
-    if job.output is not None:
-        check_names(job, found, schema)
-    return _Plan(job, template, schema, rows, found)
-
-
-async def _map(plan: _Plan, errors: Console) -> int:
-    job, found = plan.job, plan.found
-    stop, counts = Stop(), Counts()
-    trouble: Exception | None = None
-    async with AsyncExitStack() as stack:
-        client = await client_of(job, stack)
-        output = Output(job, plan.rows, found, plan.schema)
-        whole = False
-        try:
-            _announce(errors, job, client, found.rows)
-            asking = Asking(job, client, plan.template, plan.schema, stop)
-            began = time.perf_counter()
-            trouble = await _ask_all(plan, asking, stop, counts, output)
-            seconds = time.perf_counter() - began
-            if counts.ended == found.rows and stop.reason in SIGNALS:
-                stop.reason = None  # it came too late: there is nothing left to stop
-            whole = trouble is None and stop.reason is None
-        finally:
-            trouble = _close(output, whole, counts) or trouble
-        used = client.statistics()
-    why = stop.reason or ("error" if trouble is not None else None)
-    written = str(output.path if why is None else output.part) if why is None or counts.ok else None
-    provider = "simulated" if job.simulate else client.base_url
-    figures = figures_of(job, provider, counts, used, found.rows, seconds, why, written)
-    _report(figures, job)
-    if trouble is not None:
-        _say(errors, f"asyncflow map: {trouble}", "red")
-    if why is not None:
-        _say(errors, _farewell(why, stop.error, output, counts), "yellow")
-    if why in SIGNALS:
-        return SIGNALS[why]
-    if why == "denied":
+            say("asyncflow map: --prompt names no {column}, so every row asks the same", "yellow")
+        return asyncio.run(_estimate(plan)) if job.estimate else _map(plan)
+    except (StoreLockedError, StoreFormatError) as exc:
+        say_wrong(f"{exc}. --store names another place for this run")
         return 3
-    return 1 if why is not None or counts.failed or counts.skipped else 0
+    except (UsageError, OSError, StoreError, NotSupportedError) as exc:
+        say_wrong(exc)
+        return 2
 
 
-def _close(output: Output, whole: bool, counts: Counts) -> Exception | None:
-    """Give the output its name, or leave the `.part` where something in it was paid for."""
+def _map(plan: Plan) -> int:
+    job = plan.job
+    kept = Kept(job)
+    known = kept.run is not None
+    check_owner(job, known=known, where=kept.where)
+    facts = facts_of(job, plan.key, plan.schema)
+    dropped = _compared(job, kept, facts)
+    if dropped is None:
+        return 3
+    output = Output(job, plan.rows, plan.found, plan.schema)
+    if job.key is not None:
+        for _ in plan.keyed():  # a key that comes twice is told before the first call
+            pass
+    with kept.held():
+        standing = kept.standing(plan.keyed())
+        if kept.run is not None:
+            rest = said_first(standing, plan.found.rows, only_failed=job.retry_failed, dropped=dropped)
+            say(f"Going on with run {kept.run.id}: {rest}")
+        if job.retry_failed and not standing.failed:
+            say(f"No row of {job.output} has failed: there is nothing to retry.")
+            return 0
+        run_id = kept.run.id if kept.run is not None else kept.name.new_id()
+        if dropped:
+            standing = Standing()
+        session = _Session(plan, kept, standing, run_id, Stop(grace=job.grace), bytearray(plan.found.rows))
+        asyncio.run(_ask(session, facts))
+        spare = job.output is not None and job.output.exists() and bool(job.new or job.overwrite or dropped)
+        return _write(session, output, spare=spare)
+
+
+def _compared(job: Job, kept: Kept, facts: dict[str, str]) -> list[str] | None:
+    """How what is asked has changed where answers are dropped for it; None: it is refused, and said."""
+    if job.new:
+        kept.run = None
+    if kept.run is None:
+        if job.retry_failed:
+            raise UsageError(
+                f"--retry-failed: {kept.where} has no run of {job.output}; nothing has failed yet"
+            )
+        return []
     try:
-        if whole:
-            output.finish()
-        elif counts.ok:
-            output.keep()
-        else:
-            output.discard()
-    except (UsageError, OSError, ValueError, TypeError) as exc:  # the latter two are pyarrow's
-        return exc
-    return None
+        found = kept.check(facts, job.changed)
+    except ResumeMismatchError as exc:
+        say_changed(job, kept.run.id, exc)
+        return None
+    return found if job.changed == "drop" else []
 
 
-async def _ask_all(
-    plan: _Plan, asking: Asking, stop: Stop, counts: Counts, output: Output
-) -> Exception | None:
-    """Ask and write, row after row; returns what went wrong with the files on the way, if anything."""
-    job, price = plan.job, price_of(plan.job)
-    rows = stop.until(again(plan.rows, plan.found))
-    with Progress() as progress, signals(stop), stopped_lane(stop):
+async def _ask(session: _Session, facts: dict[str, str]) -> None:
+    """Ask all rows that are not known yet; what comes is recorded, row by row."""
+    job, found = session.plan.job, session.plan.found
+    left = None if job.max_cost is None else max(0.0, job.max_cost - session.standing.cost)
+    async with AsyncExitStack() as stack:
+        client = await client_of(replace(job, max_cost=left), stack)
+        only = set(session.standing.failed_rows) if job.retry_failed else None
+        asked = len(only) if only is not None else found.rows - session.standing.done
+        session.provider = "simulated" if job.simulate else client.base_url
+        if asked or not session.standing.done:
+            announce(job, client, asked)
+        asking = Asking(job, client, session.plan.template, session.plan.schema, session.stop)
+        began = time.perf_counter()
+        try:
+            await _ask_all(session, asking, facts, only)
+        except RunStoppedError:
+            pass  # the reason is in `stop`
+        except (RowsError, OSError, StoreError) as exc:
+            session.trouble = exc
+        session.seconds = time.perf_counter() - began
+        session.used = client.statistics()
+
+
+async def _ask_all(session: _Session, asking: Asking, facts: dict[str, str], only: set[int] | None) -> None:
+    job = session.plan.job
+    rows = session.plan.keyed()
+    total = session.plan.found.rows if only is None else len(only)
+    with (
+        Progress() as progress,
+        stop_on_signals(stop=session.stop),
+        stopped_lane(session.stop),
+    ):
         outcomes = stream(
-            _named(asking),
-            rows,
+            _step(asking, parsed=session.plan.schema is not None),
+            rows if only is None else _chosen(rows, only),
             concurrency=concurrency_of(job),
             on_error="continue",
-            observers=[Shown(progress, plan.found.rows)],
+            observers=[Shown(progress, total)],
+            store=session.kept.store,
+            run_id=session.run_id,
+            key=lambda row: row.key,
+            version=facts,
+            changed=job.changed,
+            stop=session.stop,
         )
-        try:
-            async with outcomes:
-                async for outcome in outcomes:
-                    if getattr(outcome, "value", None) is STOPPED:
-                        continue
-                    counts.add(outcome)
-                    result = result_of(outcome, price, parsed=plan.schema is not None)
-                    output.write(outcome.index, outcome.item.values, result)
-        except (RowsError, OSError) as exc:
-            return exc
-    return None
+        async with outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, Ok):
+                    session.answered += 1
+                elif isinstance(outcome, Skipped) and outcome.reason == "budget":
+                    session.left_out[outcome.item.number] = 1
 
 
-def _named(asking: Asking) -> Any:
-    async def rows(row: Any) -> Any:  # the name that the progress shows
-        return await asking.ask(row)
-
-    return rows
+def _chosen(rows: Iterator[Row], only: set[int]) -> Iterator[Row]:
+    return (row for row in rows if row.number in only)
 
 
-async def _estimate(plan: _Plan, errors: Console) -> int:
+def _step(asking: Asking, *, parsed: bool) -> Callable[[Row], Any]:
+    async def map(row: Row) -> Answered:  # the name that the run, its records and the progress have
+        completion, attempts = await asking.ask(row)
+        return Answered.of(completion, attempts, parsed=parsed)
+
+    return map
+
+
+def _write(session: _Session, output: Output, *, spare: bool) -> int:
+    """Make the output of what the store has, and say what all came to.
+
+    Args:
+        spare: What is there is of another run: only a whole output may take its place.
+    """
+    plan, job = session.plan, session.plan.job
+    whole = session.trouble is None and not session.stop.asked
+    written = whole or (bool(session.answered) and not spare)
+    counts = Counts()
+    try:
+        results = session.kept.results(session.run_id, plan.keyed(), price_of(job))
+        counts = (output.write if written else output.count)(results, session.left_out)
+    except (UsageError, OSError, StoreError, ValueError, TypeError) as exc:  # the latter two are pyarrow's
+        session.trouble, written = session.trouble or exc, False
+    if session.stop.reason in EXIT_CODES and counts.ended == plan.found.rows:
+        session.stop.reason = None  # it came too late: there was nothing left to stop
+    why = session.stop.reason or ("error" if session.trouble is not None else None)
+    path = str(job.output) if written else None
+    figures = figures_of(
+        job, session.provider, counts, session.used, plan.found.rows, session.seconds, why, path,
+        run=session.run_id, store=session.kept.where, kept=session.standing.done,
+    )  # fmt: skip
+    report(figures, job)
+    if session.trouble is not None:
+        say_wrong(session.trouble)
+    if why is not None:
+        say(farewell(why, session.stop.error, job, counts, plan.found.rows, written), "yellow")
+    if why in EXIT_CODES:
+        return EXIT_CODES[why]
+    if why == "denied":
+        return 3
+    return 0 if why is None and counts.ok == plan.found.rows else 1
+
+
+async def _estimate(plan: Plan) -> int:
     job = plan.job
     async with AsyncExitStack() as stack:
-        client = await client_of(job, stack)
+        client: LLMClient = await client_of(job, stack)
         if not plan.found.rows:
             raise UsageError(f"{job.input}: it has no rows to ask")
-        _announce(errors, job, client, len(plan.found.sample))
+        announce(job, client, len(plan.found.sample))
         asking = Asking(job, client, plan.template, plan.schema, Stop())
         figures, failed = await estimate.estimated(job, asking, plan.found.sample, plan.found.rows)
     for one in failed[:1]:
-        _say(errors, f"{len(failed)} failed, such as {one.item.where}: {one.error}", "red")
+        say(f"{len(failed)} failed, such as {one.item.where}: {one.error}", "red")
     figures = {"provider": "simulated" if job.simulate else client.base_url, **figures}
     if job.json:
         sys.stdout.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
     elif figures["seconds"] is not None:
         for line in estimate.lines_of(figures, job.concurrency):
-            _say(Console(), line)
+            say(line, out=True)
         if job.simulate:
-            _say(
-                Console(), "The sample was answered by the simulated provider: these are no model's figures."
-            )
+            say("The sample was answered by the simulated provider: these are no model's figures.", out=True)
     if figures["seconds"] is not None:
         return 0
     return 3 if any(isinstance(one.error, AccessDeniedError) for one in failed) else 1
-
-
-def _announce(errors: Console, job: Job, client: LLMClient, rows: int) -> None:
-    if job.simulate:
-        _say(
-            errors,
-            f"{counted(rows, 'row')}. The answers come from asyncflow's simulated provider on 127.0.0.1: "
-            "a real HTTP server, but no model is asked and nothing is paid.",
-        )
-    else:
-        _say(
-            errors,
-            f"{counted(rows, 'row')}: asking {client.model} at {client.base_url}, which costs what it costs.",
-        )
-
-
-def _report(figures: dict[str, Any], job: Job) -> None:
-    if job.json:
-        sys.stdout.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
-        return
-    console = Console()
-    for line in lines_of(figures):
-        _say(console, line)
-
-
-def _farewell(why: str, error: BaseException | None, output: Output, counts: Counts) -> str:
-    said = {
-        "denied": f"stopped: the provider refuses the key, or the account ({error})",
-        "unreachable": f"stopped: the provider does not answer any more ({error})",
-        "error": "not finished",
-    }.get(why, f"stopped by {why}")
-    if not counts.ok:
-        return f"{said}. Nothing was answered, and nothing is written."
-    return f"{said}. {counted(output.written, 'row')} written to {output.part}; {output.path} was not made."
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)

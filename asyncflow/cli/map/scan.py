@@ -34,13 +34,20 @@ class Scan:
 
 
 def scan(
-    rows: Rows, needed: tuple[str, ...], *, limit: int | None = None, sample: int = 0, seed: int = 0
+    rows: Rows,
+    needed: tuple[str, ...],
+    *,
+    key: tuple[str, ...] = (),
+    limit: int | None = None,
+    sample: int = 0,
+    seed: int = 0,
 ) -> Scan:
     """Read the input once.
 
     Args:
         rows: The input.
-        needed: Columns that every row must have.
+        needed: Columns that every row must have, because the prompt names them.
+        key: Columns that every row must have, because it is known by them.
         limit: Look at so many rows only, because no more are used.
         sample: How many rows to draw.
         seed: For the draw.
@@ -54,14 +61,14 @@ def scan(
     stamp = stamp_of(rows.path)
     fixed = rows.columns()
     if fixed is not None:
-        _check(needed, fixed, f"{rows.path}")
+        _check(needed, key, fixed, f"{rows.path}")
     uniform = random.Random(seed)
     kinds: dict[str, str] = dict.fromkeys(fixed or (), "")
     drawn: list[Row] = []
     count = 0
     for row in islice(iter(rows), limit):
         if fixed is None:
-            _check(needed, row.values, row.where)
+            _check(needed, key, row.values, row.where)
         for name, value in row.values.items():
             kind = _kind(value)
             if kinds.get(name) != kind:
@@ -97,11 +104,12 @@ def stamp_of(path: Path) -> tuple[int, int]:
     return now.st_size, now.st_mtime_ns
 
 
-def _check(needed: tuple[str, ...], columns: Any, where: str) -> None:
-    for name in needed:
+def _check(needed: tuple[str, ...], key: tuple[str, ...], columns: Any, where: str) -> None:
+    for name in (*needed, *key):
         if name not in columns:
             listed = ", ".join(map(str, columns)) or "none"
-            raise RowsError(f"{where}: no column {name!r}, which --prompt names; the columns are: {listed}")
+            option = "--prompt" if name in needed else "--key"
+            raise RowsError(f"{where}: no column {name!r}, which {option} names; the columns are: {listed}")
 
 
 def _kind(value: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from asyncflow.cli.map.job import Job
-from asyncflow.cli.map.result import kind_of_error, message_of, reason_of
 from asyncflow.llm.statistics import LLMStatistics
-from asyncflow.outcome import Ok, Outcome
 
 
 @dataclass(slots=True)
@@ -23,11 +22,12 @@ class Errors:
 
 @dataclass(slots=True)
 class Counts:
-    """What has become of the rows so far.
+    """What has become of the rows.
 
     Attributes:
         ok, failed, skipped: Rows.
         cut: Of those that are ok, answers that were cut at the longest allowed.
+        cost: Of all rows together, whenever they were asked; None: no price was known.
         errors: By kind.
     """
 
@@ -35,21 +35,32 @@ class Counts:
     failed: int = 0
     skipped: int = 0
     cut: int = 0
+    cost: float | None = None
     errors: dict[str, Errors] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome[Any]) -> None:
-        """Count a row."""
-        if isinstance(outcome, Ok):
+    def add(self, where: str, result: Mapping[str, Any]) -> None:
+        """Count a row, by our columns of it.
+
+        Example:
+            >>> counts = Counts()
+            >>> counts.add("a:1", {"error": {"kind": "E", "message": "no"}, "cost": 0.5})
+            >>> counts.failed, counts.cost
+            (1, 0.5)
+        """
+        if result["cost"] is not None:
+            self.cost = (self.cost or 0.0) + result["cost"]
+        error = result["error"]
+        if error is None:
             self.ok += 1
-            self.cut += outcome.value.completion.finish_reason == "length"
+            self.cut += result["finish_reason"] == "length"
             return
-        if reason_of(outcome):
+        kind = error["kind"]
+        if kind == "Skipped":
             self.skipped += 1
         else:
             self.failed += 1
-        kind = kind_of_error(outcome)
         if kind not in self.errors:
-            self.errors[kind] = Errors(kind, outcome.item.where, message_of(outcome))
+            self.errors[kind] = Errors(kind, where, error["message"])
         self.errors[kind].count += 1
 
     @property
@@ -67,6 +78,10 @@ def figures_of(
     seconds: float,
     stopped: str | None,
     written: str | None,
+    *,
+    run: str,
+    store: str,
+    kept: int,
 ) -> dict[str, Any]:
     """The summary as JSON.
 
@@ -79,15 +94,20 @@ def figures_of(
         seconds: It took.
         stopped: What ended it early, or None.
         written: The file that the rows are in, or None where there is none.
+        run, store: The run's id, and where it lies.
+        kept: Rows whose results were there before.
     """
     return {
         "input": str(job.input),
         "output": written,
-        "complete": stopped is None,
+        "run": run,
+        "store": store,
+        "complete": stopped is None and counts.ended == rows,
         "stopped": stopped,
         "provider": provider,
         "model": job.model or "simulated",
         "rows": rows,
+        "kept": kept,
         "ok": counts.ok,
         "failed": counts.failed,
         "skipped": counts.skipped,
@@ -99,6 +119,7 @@ def figures_of(
         "input_tokens": used.usage.input_tokens,
         "output_tokens": used.usage.output_tokens,
         "cost": used.cost,
+        "total_cost": counts.cost,
         "seconds": round(seconds, 3),
         "errors": [
             {"kind": one.kind, "count": one.count, "where": one.where, "message": one.message}
@@ -114,7 +135,7 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
         >>> figures = dict(rows=2, ok=1, failed=1, skipped=0, not_run=0, cut=0, seconds=2.0, requests=3)
         >>> figures |= dict(refused=0, input_tokens=10, output_tokens=5, cost=0.25, output="a.jsonl")
         >>> figures |= dict(errors=[dict(kind="E", count=1, where="in.jsonl:2", message="no")])
-        >>> figures |= dict(provider="simulated", reasked=0)
+        >>> figures |= dict(provider="simulated", reasked=0, kept=0)
         >>> print("\\n".join(lines_of(figures)))
         2 rows: 1 ok, 1 failed, in 2.0 s
         3 requests, 10 tokens read, 5 written, cost 0.25
@@ -125,11 +146,14 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
     rows = [f"{figures['ok']:,} ok"]
     rows += [f"{figures[name]:,} {name}" for name in ("failed", "skipped") if figures[name]]
     rows += [f"{figures['not_run']:,} not asked"] if figures["not_run"] else []
+    rows[0] += f" ({figures['kept']:,} of them kept)" if figures["kept"] else ""
     requests = [counted(figures["requests"], "request")]
     requests += [f"{figures['refused']:,} of them refused for now"] if figures["refused"] else []
     requests += [f"{figures['reasked']:,} asked again for the form"] if figures["reasked"] else []
     tokens = f"{figures['input_tokens']:,} tokens read, {figures['output_tokens']:,} written"
     requests += [tokens, *([] if figures["cost"] is None else [f"cost {figures['cost']:.6g}"])]
+    if figures["kept"] and figures["total_cost"] is not None:
+        requests[-1] += f" ({figures['total_cost']:.6g} with what was there)"
     lines = [
         f"{counted(figures['rows'], 'row')}: {', '.join(rows)}, in {figures['seconds']:.1f} s",
         ", ".join(requests),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from asyncflow.cli.usage import UsageError
-from asyncflow.errors import AsyncflowError
+from asyncflow.errors import AsyncflowError, NotSupportedError
 
 
 def ended(command: str, work: Callable[[], int]) -> int:
@@ -24,7 +24,7 @@ def ended(command: str, work: Callable[[], int]) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UsageError, OSError) as exc:
+    except (UsageError, NotSupportedError, OSError) as exc:
         print(f"{command}: {exc}", file=sys.stderr)
         return 2
     except AsyncflowError as exc:
