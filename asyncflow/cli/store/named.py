@@ -24,7 +24,7 @@ class Name:
 
     Example:
         >>> Name("map", "out.jsonl", "/home/ann/out.jsonl").slug
-        'map-out-jsonl-e2d1fbf9'
+        'map-out-jsonl-48109bb1'
     """
 
     command: str
