@@ -12,6 +12,14 @@ def main() -> None:
     try:
         app()
     except SystemExit as exc:
-        if exc.code == 130 and type(exc.__context__).__name__ != "Exit":  # typer says nothing of a Ctrl-C
+        if exc.code == 130 and _was_interrupted(exc):  # typer has caught Ctrl-C, and says nothing
             print("\nstopped", file=sys.stderr)
         raise
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether it comes of a KeyboardInterrupt, and not of a command that has ended with that code itself."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None
