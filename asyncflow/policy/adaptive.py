@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: The first limit.
-START = 16
+#: The first limit, and the highest.
+START, HIGHEST = 16, 1000
 #: What a refusal leaves of the limit; and where it came only of probing just above the best known one.
 CUT, CUT_PROBE = 0.85, 0.95
 #: Below this share of the best known limit, growth is as fast as in slow start.
@@ -59,7 +59,7 @@ class Adaptive:
         "_value", "best",
     )  # fmt: skip
 
-    def __init__(self, *, start: int = START, lowest: int = 1, highest: int = 1000) -> None:
+    def __init__(self, *, start: int = START, lowest: int = 1, highest: int = HIGHEST) -> None:
         if not 1 <= lowest <= highest:
             raise ValueError(f"Adaptive(lowest={lowest!r}, highest={highest!r}): 1 <= lowest <= highest")
         self._lowest = lowest

@@ -17,7 +17,7 @@ class Attempt:
     """What `RateLane.attempt` returns: a context manager, and the ticket it gives. For one attempt."""
 
     __slots__ = (
-        "_lane", "at", "at_once", "charge", "denied", "number",
+        "_lane", "at", "at_once", "charge", "denied", "number", "position",
         "probe", "reported", "request", "retry", "tokens",
     )  # fmt: skip
 
@@ -26,6 +26,7 @@ class Attempt:
         self.tokens = tokens
         self.retry = retry
         self.number = 0  # of its start in the lane, from 1; 0: not yet
+        self.position = 0.0  # tokens reserved in the lane by then
         self.at = 0.0
         self.at_once = 0
         self.probe = False
@@ -35,7 +36,8 @@ class Attempt:
         self.denied: Exception | None = None
 
     def answered(self, headers: Mapping[str, str]) -> None:
-        """An answer has come. Its headers tell nothing yet that the lane does not count itself."""
+        """An answer has come, of whatever status. What its headers say of quotas is followed."""
+        self._lane.heard(self, headers)
 
     def used(self, tokens: int) -> None:
         """What the call really used."""

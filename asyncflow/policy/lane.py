@@ -10,15 +10,17 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from asyncflow import clock
 from asyncflow.errors import RateLimitedError
 from asyncflow.events import Event, LanePaused, LaneResumed, LaneStopped, LimitChanged
-from asyncflow.policy.adaptive import CUT, START, Adaptive, Change
+from asyncflow.policy.adaptive import CUT, HIGHEST, START, Adaptive, Change
 from asyncflow.policy.attempt import Attempt
 from asyncflow.policy.breaker import Breaker
 from asyncflow.policy.ending import Ending, refused_unsent
+from asyncflow.policy.follow import Reports
 from asyncflow.policy.line import Line
 from asyncflow.policy.pause import Pause
 from asyncflow.policy.rate import Quota, Rate
@@ -31,6 +33,8 @@ from asyncflow.waiting import waiting
 #: Seconds that a provider is probed which fails again and again, before its lane stops: where it has ever
 #: answered, and where it never has, so that its address may simply be wrong.
 PATIENCE, PATIENCE_UNHEARD = 3600.0, 30.0
+#: Waits for a provider's quota that are shorter than this many seconds are not told.
+_TOLD_FROM = 1.0
 
 
 class RateLane:
@@ -44,6 +48,8 @@ class RateLane:
     - 401, 402 and 403 stop it: who waits, and who comes later, gets the same error without sending;
     - 20 failures in a row open the breaker: nothing is sent but a probe after 5, 10, 20, … 60 seconds. After
       an hour of that (after 30 seconds, where there never was an answer) the lane stops;
+    - what headers say of quotas is followed: a limit a minute is kept as if it had been given, and where
+      nothing is left nothing starts until something is there again;
     - cancelled attempts give back their tokens, and those that were never sent their request too.
 
     A lane belongs to one event loop at a time.
@@ -89,6 +95,9 @@ class RateLane:
         self._auto: Adaptive | None = None
         self._requests: Rate | None = None
         self._tokens: Rate | None = None
+        self._reports = Reports()
+        self._reserved = 0.0  # tokens, by all attempts so far
+        self._empty_until = -math.inf  # nothing is left of a quota until then
         self._fit()
         self._running = self._started = self._succeeded = self._refused = self._failed = 0
         self._cut_after = 0  # the newest attempt when the limit was last cut
@@ -116,19 +125,17 @@ class RateLane:
 
     def restrict(self, settings: LaneSettings) -> None:
         """Take on the stricter of the limits it has and these; each change is told."""
-        old, self.settings = self.settings, self.settings.stricter(settings)
+        before, old, self.settings = self._kept, self.settings, self.settings.stricter(settings)
         why = "the stricter of two settings"
         now = clock.now()
-        for what in ("requests_per_minute", "tokens_per_minute"):
-            before, after = getattr(old, what), getattr(self.settings, what)
-            if before != after:
-                self._say(LimitChanged(self.name, now, what, before, after, why))
+        self._told(now, before, self._kept, why)
         if old.concurrency != self.settings.concurrency and self.settings.concurrency != "auto":
             known = old.concurrency if isinstance(old.concurrency, int) else None
             self._say(LimitChanged(self.name, now, "concurrency", known, self.limit, why))
         self._fit(old.concurrency if isinstance(old.concurrency, int) else START)  # from what held until now
-        if self._auto is not None and self.settings.highest < self._auto.highest:
-            self._changed(now, self._auto.cap(self.settings.highest))
+        highest = self.settings.highest
+        if self._auto is not None and highest is not None and highest < self._auto.highest:
+            self._changed(now, self._auto.cap(highest))
 
     def probe(self) -> None:
         """Where the lane is stopped, let one attempt find out whether it still has to be."""
@@ -151,13 +158,13 @@ class RateLane:
             refused=self._refused,
             failed=self._failed,
             pauses=self._pause.waves,
-            resumes_in=max(0.0, min(self._pause.until - now, 1e9)) if self._pause.until > now else 0.0,
+            resumes_in=max(0.0, min(max(self._pause.until, self._empty_until) - now, 1e9)),
             requests_last_minute=self._requests.used(now) if self._requests is not None else 0.0,
             tokens_last_minute=self._tokens.used(now) if self._tokens is not None else 0.0,
         )
 
     def __repr__(self) -> str:
-        return f"<RateLane {describe(self.statistics(), self.settings)}>"
+        return f"<RateLane {describe(self.statistics(), self._kept)}>"
 
     # What follows is called by attempts. ------------------------------------------------------------------
 
@@ -213,6 +220,8 @@ class RateLane:
         if self._tokens is not None:
             tokens = float(attempt.tokens() if callable(attempt.tokens) else attempt.tokens)
             ready = max(ready, self._tokens.ready_at(now, tokens))
+        if self._reports.any:
+            ready = max(ready, self._left_at(now, tokens))
         if ready > now or full:
             return ready if ready > now else math.inf
         self._started += 1
@@ -225,6 +234,8 @@ class RateLane:
             attempt.request = self._requests.take(now, 1.0)
         if self._tokens is not None:
             attempt.charge = self._tokens.take(now, tokens)
+            self._reserved += tokens
+        attempt.position = self._reserved
         if now < self._pace_until:
             self._pace = max(self._pace, now) + self._spacing
         if not attempt.retry:
@@ -277,7 +288,8 @@ class RateLane:
         opened = self._breaker.opened_at
         if self._breaker.answered(attempt.number):
             self._ramp(now, 0.0 if opened is None else now - opened)
-        if self._quiet and self._breaker.state == "closed" and now >= self._pause.until:
+        until = max(self._pause.until, self._empty_until)
+        if self._quiet and self._breaker.state == "closed" and now >= until:
             self._quiet = False
             self._say(LaneResumed(self.name, now))
 
@@ -285,7 +297,9 @@ class RateLane:
         self._refused += 1
         if self._breaker.answered(attempt.number):  # it refuses, so it is alive
             self._quiet = True
-        auto = self._auto
+        tokens = attempt.charge.cost if attempt.charge is not None else 0.0
+        quota = self._reports.used_up(attempt.number, attempt.position, tokens)
+        auto = None if quota else self._auto  # the number at once is not what was too much
         room = auto is None or self._running < auto.limit * CUT
         until = self._pause.until
         wave = self._pause.refused(
@@ -303,7 +317,33 @@ class RateLane:
         if wave.seconds:
             self._quiet = True
             self._ramp(self._pause.until, wave.seconds)
-            self._say(LanePaused(self.name, now, wave.seconds, "refused (429)"))
+            why = "refused (429)" + (": the provider's quota is used up" if quota else "")
+            self._say(LanePaused(self.name, now, wave.seconds, why))
+
+    def heard(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
+        """An answer has come, and may report quotas."""
+        now = clock.now()
+        before, requests, tokens = self._kept, self._requests, self._tokens
+        if not self._reports.heard(now, attempt.number, attempt.position, headers):
+            return
+        self._fit()
+        self._told(now, before, self._kept, "the provider's headers say so")
+        if requests is None and self._requests is not None:
+            self._requests.seen(now, self._reports.requests.used + self._started - attempt.number)
+        if tokens is None and self._tokens is not None:
+            self._tokens.seen(now, self._reports.tokens.used)
+
+    def _left_at(self, now: float, tokens: float) -> float:
+        """When what is left of the provider's quotas lets a call start."""
+        ready = self._reports.ready_at(now, tokens, self._started, self._reserved)
+        if ready <= now:
+            self._empty_until = -math.inf
+        elif ready - max(now, self._empty_until) >= _TOLD_FROM:
+            self._empty_until = ready
+            self._quiet = True
+            why = "nothing is left of the provider's quota, its headers say"
+            self._say(LanePaused(self.name, now, ready - now, why))
+        return ready
 
     def _failure(self, now: float, attempt: Attempt, error: Exception) -> None:
         self._failed += 1
@@ -341,18 +381,34 @@ class RateLane:
 
     def _fit(self, start: int = START) -> None:
         """Bring the rules in line with the settings; what they have counted so far is kept."""
-        settings = self.settings
+        settings = self._kept
         self._requests = _rate(self._requests, settings.requests_per_minute)
         self._tokens = _rate(self._tokens, settings.tokens_per_minute)
         if settings.concurrency == "auto" and self._auto is None:
-            self._auto = Adaptive(start=start, highest=settings.highest)
+            self._auto = Adaptive(start=start, highest=settings.highest or HIGHEST)
+
+    @property
+    def _kept(self) -> LaneSettings:
+        """The settings, and what the provider reports where that is stricter."""
+        stricter = self.settings.stricter(self._reports.learnt)
+        return replace(
+            self.settings,
+            requests_per_minute=stricter.requests_per_minute,
+            tokens_per_minute=stricter.tokens_per_minute,
+        )
 
     def _state(self, now: float) -> str:
         if self._stopped is not None:
             return "stopped"
         if self._breaker.state != "closed":
             return "down" if self._breaker.state == "open" else "probing"
-        return "paused" if self._pause.until > now else "open"
+        return "paused" if max(self._pause.until, self._empty_until) > now else "open"
+
+    def _told(self, now: float, old: LaneSettings, new: LaneSettings, why: str) -> None:
+        for what in ("requests_per_minute", "tokens_per_minute"):
+            before, after = getattr(old, what), getattr(new, what)
+            if before != after:
+                self._say(LimitChanged(self.name, now, what, before, after, why))
 
     def _changed(self, now: float, change: Change | None) -> None:
         if change is not None:

@@ -35,7 +35,7 @@ class Limits:
     Args:
         requests_per_minute, tokens_per_minute: The provider's quotas, for each of its lanes.
         concurrency: Calls at once, for each lane: a number, `"auto"` for a limit that finds itself, or None.
-        highest: What `"auto"` never exceeds.
+        highest: What `"auto"` never exceeds; by default 1,000.
         seed: Where the jitter of pauses starts from; None: somewhere else each time.
 
     Attributes:
@@ -56,7 +56,7 @@ class Limits:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         concurrency: int | Literal["auto"] | None = None,
-        highest: int = 1000,
+        highest: int | None = None,
         seed: int | None = None,
     ) -> None:
         self.settings = LaneSettings(requests_per_minute, tokens_per_minute, concurrency, highest)

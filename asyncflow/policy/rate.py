@@ -147,9 +147,7 @@ class Rate:
         expected = self._shares.expected(cost)
         self._forget(now)
         number = math.floor(now / self._width)
-        if not self._log or self._log[-1].number != number:
-            self._log.append(_Slice(number, 0.0, 0.0, 0))
-        entry = self._log[-1]
+        entry = self._entry(number)
         entry.used += cost
         entry.held += cost
         entry.calls += 1
@@ -180,6 +178,12 @@ class Rate:
         else:
             self._next = self._due(now) + self.quota.spacing(difference)
 
+    def seen(self, now: float, used: float) -> None:
+        """Count what was used before this began to, or by others; it delays nothing but a full log."""
+        used = min(used, self.quota.amount)
+        self._entry(math.floor(now / self._width)).used += used
+        self._used += used
+
     def requote(self, amount: float) -> None:
         """Hold another quota from now on; what was used stays used."""
         self.quota = Quota(amount, self.quota.period)
@@ -188,6 +192,11 @@ class Rate:
         """What the calls of the last period have used, those under way at what they were charged."""
         self._forget(now)
         return self._used
+
+    def _entry(self, number: int) -> _Slice:
+        if not self._log or self._log[-1].number != number:
+            self._log.append(_Slice(number, 0.0, 0.0, 0))
+        return self._log[-1]
 
     def _discount(self) -> float:
         """The share of what is held that will in all likelihood not be used."""

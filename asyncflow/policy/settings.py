@@ -17,7 +17,7 @@ class LaneSettings:
     Args:
         requests_per_minute, tokens_per_minute: The provider's quotas, at least 1.
         concurrency: Calls at once: a number from 1, or `"auto"`.
-        highest: What `"auto"` never exceeds.
+        highest: What `"auto"` never exceeds; None stands for 1,000.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -25,7 +25,7 @@ class LaneSettings:
 
     Example:
         >>> LaneSettings(requests_per_minute=500).stricter(LaneSettings(600, concurrency=8))
-        LaneSettings(requests_per_minute=500, tokens_per_minute=None, concurrency=8, highest=1000)
+        LaneSettings(requests_per_minute=500, tokens_per_minute=None, concurrency=8, highest=None)
         >>> LaneSettings(concurrency="auto").stricter(LaneSettings(concurrency=8)).highest
         8
     """
@@ -33,7 +33,7 @@ class LaneSettings:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     concurrency: Concurrency = None
-    highest: int = 1000
+    highest: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute"):
@@ -46,17 +46,19 @@ class LaneSettings:
                 raise ValueError(f"{name}={value!r}: a finite number from 1 is needed")
         if self.concurrency not in (None, "auto"):
             _whole("concurrency", self.concurrency, '"auto", or None, or a whole number')
-        _whole("highest", self.highest, "a whole number")
+        if self.highest is not None:
+            _whole("highest", self.highest, "a whole number")
 
     def stricter(self, other: LaneSettings) -> LaneSettings:
         """Of each limit the lower one. `"auto"` and a number: found, but never above the number."""
         numbers = [c for c in (self.concurrency, other.concurrency) if isinstance(c, int)]
+        highest = [h for h in (self.highest, other.highest) if h is not None]
         auto = "auto" in (self.concurrency, other.concurrency)
         return LaneSettings(
             _lower(self.requests_per_minute, other.requests_per_minute),
             _lower(self.tokens_per_minute, other.tokens_per_minute),
             "auto" if auto else min(numbers, default=None),
-            min(self.highest, other.highest, *(numbers if auto else ())),
+            min(highest + (numbers if auto else []), default=None),
         )
 
 

@@ -205,7 +205,7 @@ def test_the_stricter_of_two_settings() -> None:
         ({"concurrency": "fast"}, TypeError),
         ({"concurrency": True}, TypeError),
         ({"highest": 0}, ValueError),
-        ({"highest": None}, TypeError),
+        ({"highest": 1.5}, TypeError),
     ],
 )
 def test_wrong_settings_are_told(wrong: dict[str, object], kind: type[Exception]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import anyio
+import httpx
 import pytest
 
-from asyncflow import errors
+from asyncflow import clock, errors
+from asyncflow.events import LimitChanged
 from asyncflow.http import HTTPClient
 from asyncflow.llm import LLMClient, Price
 from asyncflow.policy import LaneSettings, Limits
@@ -85,6 +89,54 @@ async def test_a_hidden_limit_is_found_by_default() -> None:
     assert "refused with" in " ".join(getattr(event, "reason", "") for event in limits.events)
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("burst", [60.0, 1.0])
+@pytest.mark.parametrize("quota", [{"requests_per_minute": 600}, {"tokens_per_minute": 60_000}])
+def test_a_quota_is_learnt_from_headers(quota: dict[str, float], burst: float, kind: str) -> None:
+    """A client that was told nothing keeps a provider's quota from its first answers on, and uses it."""
+
+    async def main() -> tuple[float, int, list[object]]:
+        with clock.FakeClock():
+            provider = SimulatedProvider(latency=0.5, burst=burst, reply=lambda asked: "word " * 40, **quota)
+            limits = Limits(seed=1)
+            end = clock.now() + 180
+            numbers = itertools.count()
+            async with httpx.AsyncClient(transport=provider.transport()) as http:
+                url = "http://simulated" + ("/v1" if kind == "openai" else "")
+                options = {"provider": kind, "base_url": url, "api_key": "", "http": http, "limits": limits}
+                async with LLMClient("m", **options) as llm:  # type: ignore[arg-type]
+
+                    async def worker() -> None:
+                        while clock.now() < end:
+                            await llm.complete(f"question {next(numbers)}", max_tokens=500)
+
+                    async with anyio.create_task_group() as group:
+                        for _ in range(40):
+                            group.start_soon(worker)
+            seen = provider.statistics()
+            minutes = clock.now() / 60
+            used = seen.answered if "requests_per_minute" in quota else seen.tokens
+            return used / minutes, sum(seen.refused.values()), list(limits.events)
+
+    per_minute, refused, events = anyio.run(main)
+    (limit,) = quota.values()
+    assert refused <= 6 and 0.95 * limit <= per_minute <= 1.01 * limit
+    learnt = [e for e in events if isinstance(e, LimitChanged) and e.limit in quota]
+    assert [(e.old, e.new, e.reason) for e in learnt] == [(None, limit, "the provider's headers say so")]
+
+
+@pytest.mark.asyncio
+async def test_a_quota_is_learnt_over_the_wire() -> None:
+    """The same from a real server: after the first answers calls start evenly, and hardly one is refused."""
+    limits = Limits()
+    async with SimulatedProvider(latency=0.02, requests_per_minute=3000, burst=1.0) as provider:
+        async with client(provider, limits=limits) as llm:
+            ended = await ask(llm, 150)
+    assert not [error for error in ended if isinstance(error, Exception)]
+    assert provider.statistics().refused.get("requests", 0) <= 5
+    assert "3000 requests/min" in repr(limits)
+
+
 @pytest.mark.asyncio
 async def test_a_refused_key_is_asked_about_once() -> None:
     """401 stops the lane: the other calls fail without being sent, until a new client is entered."""
@@ -159,7 +211,7 @@ def test_auto_is_the_default() -> None:
     for options, found in ({}, ("auto", 1000)), ({"concurrency": 30}, ("auto", 30)), ({}, ("auto", 30)):
         client = LLMClient("m", base_url="http://x", api_key="", limits=limits, **options)  # type: ignore[arg-type]
         lane = client._http.lane
-        assert (lane.settings.concurrency, lane.settings.highest) == found  # type: ignore[attr-defined]
+        assert (lane.settings.concurrency, lane._auto.highest) == found  # type: ignore[attr-defined]
     fixed = LLMClient("n", base_url="http://x", api_key="", limits=limits, concurrency=30)._http.lane
     assert fixed.limit == 30  # type: ignore[attr-defined]
     assert LLMClient("n", base_url="http://x", api_key="", limits=limits)._http.lane is fixed
