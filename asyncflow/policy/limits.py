@@ -13,9 +13,11 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Literal
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from anyio.lowlevel import RunVar
 
+from asyncflow.clock import Clock, current
 from asyncflow.events import Event
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.settings import LaneSettings
@@ -26,7 +28,8 @@ _log = logging.getLogger("asyncflow")
 #: Events that `events` keeps, the newest.
 _KEPT = 1000
 
-_of_loop: RunVar[Limits] = RunVar("asyncflow.limits")
+#: By clock: what a `FakeClock` has seen means nothing to the next one.
+_of_loop: RunVar[WeakKeyDictionary[Clock, Limits]] = RunVar("asyncflow.limits")
 
 
 class Limits:
@@ -67,15 +70,19 @@ class Limits:
 
     @staticmethod
     def of_loop() -> Limits:
-        """Those of the running event loop, without limits of their own.
+        """Those of the running event loop (and of its `FakeClock`, in one), without limits of their own.
 
         Raises:
             RuntimeError: If no event loop runs.
         """
-        found = _of_loop.get(None)
+        of_clock = _of_loop.get(None)
+        if of_clock is None:
+            of_clock = WeakKeyDictionary()
+            _of_loop.set(of_clock)
+        clock = current()
+        found = of_clock.get(clock)
         if found is None:
-            found = Limits()
-            _of_loop.set(found)
+            found = of_clock[clock] = Limits()
         return found
 
     def lane(

@@ -8,6 +8,7 @@ import logging
 import anyio
 import pytest
 
+from asyncflow.clock import FakeClock
 from asyncflow.events import Event, LimitChanged
 from asyncflow.policy import LaneSettings, Limits
 from tests.policy.provider import BACKENDS, run
@@ -42,6 +43,22 @@ def test_default_lanes_belong_to_the_loop(backend: str) -> None:
     assert first[0] is first[1] and first[0] is not second[0]
     if backend == "asyncio":
         assert asyncio.run(main())[0] is not second[0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_fake_clock_has_its_own(backend: str) -> None:
+    """What a lane has counted on one clock means nothing on another, so a test begins afresh in each."""
+
+    async def main() -> None:
+        outside = Limits.of_loop()
+        with FakeClock():
+            inside = Limits.of_loop()
+            assert inside is Limits.of_loop() and inside is not outside
+        with FakeClock():
+            assert Limits.of_loop() not in (inside, outside)
+        assert Limits.of_loop() is outside
+
+    anyio.run(main, backend=backend)
 
 
 def test_outside_a_loop_there_are_none() -> None:
