@@ -11,7 +11,7 @@ from typing import Any
 from asyncflow.http import UnusableAnswerError
 from asyncflow.llm.ask import Ask
 from asyncflow.llm.completion import Completion, ToolCall, Usage
-from asyncflow.llm.form import closed
+from asyncflow.llm.native import closed
 from asyncflow.llm.openai import count
 from asyncflow.llm.provider import Piece
 

@@ -328,7 +328,7 @@ class LLMClient:
             temperature,
             (stop,) if isinstance(stop, str) else tuple(stop),
             tuple(tools),
-            None if form is None else form.json_schema,
+            None if form is None else form.asked,
             "answer" if form is None else form.name,
             extra,
         )
@@ -336,7 +336,10 @@ class LLMClient:
     def _form(self, schema: Schema) -> Form:
         if isinstance(schema, Mapping):
             return Form(schema)
-        form = self._forms.get(schema)
+        try:
+            form = self._forms.get(schema)
+        except TypeError:  # an annotated type, or no type at all
+            return Form(schema)
         if form is None:
             form = self._forms[schema] = Form(schema)
         return form

@@ -5,30 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from copy import deepcopy
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from asyncflow.llm.json_schema import problems_of
+from asyncflow.llm.native import ANSWER, as_object
+from asyncflow.llm.schema_check import problem_of
 
 #: What `schema=` takes: a pydantic model class, any type pydantic understands, or a JSON schema.
 Schema: TypeAlias = "type | Mapping[str, Any]"
 
 _FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```", re.S)
-#: Demands that some providers refuse in a schema. They stay demands: the answer is checked here.
-_REFUSED = frozenset(
-    {
-        *(
-            "minimum",
-            "maximum",
-            "exclusiveMinimum",
-            "exclusiveMaximum",
-            "multipleOf",
-            "minLength",
-            "maxLength",
-        ),
-        *("minItems", "maxItems", "uniqueItems", "pattern", "format"),
-    }
-)
 
 
 class WrongFormError(ValueError):
@@ -52,11 +39,13 @@ class Form:
 
     Attributes:
         json_schema: The schema as JSON.
+        asked: The schema that a provider is asked with: that of an object, always (see `as_object`).
         name: What it is called on the way to the provider.
         kind: The type of its values, or None where they are JSON.
 
     Raises:
         TypeError: If it is none of these.
+        ValueError: If a JSON schema is wrong in itself; the text says where.
 
     Example:
         >>> form = Form({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
@@ -68,6 +57,9 @@ class Form:
         self._adapter: Any = None
         self.kind: Any = None if isinstance(schema, Mapping) else schema
         if isinstance(schema, Mapping):
+            wrong = problem_of(schema, schema)
+            if wrong:
+                raise ValueError(f"schema: {wrong}")
             self.json_schema: dict[str, Any] = dict(schema)
             title = schema.get("title")
         else:
@@ -77,10 +69,13 @@ class Form:
                 self._adapter = TypeAdapter(schema)
                 self.json_schema = self._adapter.json_schema()
             except Exception as exc:
+                why = str(exc).strip().partition("\n")[0]
                 raise TypeError(
-                    f"schema={schema!r}: give a pydantic model class or a JSON schema as a dict ({exc})"
+                    f"schema={schema!r:.200}: give a pydantic model class or a JSON schema as a dict "
+                    f"(a class, not an instance): {why}"
                 ) from exc
             title = getattr(schema, "__name__", None)
+        self.asked, self._put_around = as_object(self.json_schema)
         self.name = re.sub(r"[^A-Za-z0-9_-]", "_", str(title or "answer"))[:64]
 
     def read(self, text: str) -> Any:
@@ -92,6 +87,16 @@ class Form:
             WrongFormError: If there is no JSON in it, or it does not fit.
         """
         value = _json_in(text)
+        if self._put_around and isinstance(value, dict) and value.keys() == {ANSWER}:
+            try:
+                return self._checked(value[ANSWER])
+            except WrongFormError:
+                with suppress(WrongFormError):  # a server without a mode of its own may have left it out
+                    return self._checked(value)
+                raise
+        return self._checked(value)
+
+    def _checked(self, value: Any) -> Any:
         if self._adapter is None:
             found = problems_of(value, self.json_schema)
             if found:
@@ -113,71 +118,6 @@ class Form:
     def plain(self, value: Any) -> Any:
         """The value as JSON holds it, whatever `read` made of it."""
         return self._adapter.dump_python(value, mode="json") if self._adapter is not None else value
-
-
-def closed(schema: Mapping[str, Any], *, simple: bool = False) -> dict[str, Any]:
-    """The schema with every object closed to further properties, as providers' strict modes demand.
-
-    Args:
-        schema: A JSON schema; it is not changed.
-        simple: Leave out demands on numbers, lengths and patterns, which some providers refuse.
-
-    Example:
-        >>> closed({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}, simple=True)
-        {'type': 'object', 'properties': {'n': {'type': 'integer'}}, 'additionalProperties': False}
-    """
-
-    def close(part: Any) -> None:
-        if isinstance(part, list):
-            for one in part:
-                close(one)
-        if not isinstance(part, dict):
-            return
-        if simple and ("type" in part or "$ref" in part):
-            for name in _REFUSED & part.keys():
-                del part[name]
-        for name, inner in part.items():
-            if name in ("properties", "$defs", "definitions"):
-                for one in inner.values():
-                    close(one)
-            elif name in ("items", "prefixItems", "anyOf", "allOf", "oneOf", "additionalProperties"):
-                close(inner)
-        if "properties" in part:
-            part.setdefault("additionalProperties", False)
-
-    copy = deepcopy(dict(schema))
-    close(copy)
-    return copy
-
-
-def fits_strict_mode(schema: Mapping[str, Any]) -> bool:
-    """Whether OpenAI's strict mode takes a closed schema: every property required, no free-form object.
-
-    Example:
-        >>> fits_strict_mode(closed({"type": "object", "properties": {"a": {}}, "required": ["a"]}))
-        True
-        >>> fits_strict_mode({"type": "object", "additionalProperties": {"type": "string"}})
-        False
-    """
-
-    def fits(part: Any) -> bool:
-        if isinstance(part, list):
-            return all(map(fits, part))
-        if not isinstance(part, Mapping):
-            return True
-        if part.get("type") == "object" or "properties" in part:
-            properties = part.get("properties")
-            if properties is None or part.get("additionalProperties") is not False:
-                return False
-            if set(part.get("required", ())) != set(properties):
-                return False
-        return all(
-            fits(list(inner.values()) if name in ("properties", "$defs", "definitions") else inner)
-            for name, inner in part.items()
-            if name not in ("enum", "const", "default", "examples", "required")
-        )
-
-    return schema.get("type") == "object" and fits(schema)
 
 
 def _json_in(text: str) -> Any:

@@ -54,9 +54,12 @@ def resolve(ref: str, root: Any) -> Any:
         if not part:
             continue
         name = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, Mapping) or name not in found:
-            raise ValueError(f"the schema has no {ref!r}")
-        found = found[name]
+        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, Mapping) and name in found:
+            found = found[name]
+        else:
+            raise ValueError(f"the schema has no {ref!r} (references lead into the schema itself)")
     return found
 
 
@@ -111,6 +114,10 @@ def _object(value: dict[str, Any], schema: Any, root: Any, path: str, depth: int
     for name in schema.get("required", ()):
         if name not in value:
             yield f"{path}: {name!r} is missing"
+    if len(value) < schema.get("minProperties", 0):
+        yield f"{path}: {len(value)} properties are fewer than {schema['minProperties']}"
+    if len(value) > schema.get("maxProperties", math.inf):
+        yield f"{path}: {len(value)} properties are more than {schema['maxProperties']}"
     properties = schema.get("properties", {})
     for name, inner in value.items():
         if name in properties:
@@ -130,6 +137,10 @@ def _array(value: list[Any], schema: Any, root: Any, path: str, depth: int) -> I
         yield f"{path}: {len(value)} items are fewer than {schema['minItems']}"
     if len(value) > schema.get("maxItems", math.inf):
         yield f"{path}: {len(value)} items are more than {schema['maxItems']}"
+    if "contains" in schema and all(
+        list(_problems(one, schema["contains"], root, path, depth + 1)) for one in value
+    ):
+        yield f"{path}: no item is one of those that it must contain"
     if schema.get("uniqueItems") and len({_show(one, 10**9) for one in value}) < len(value):
         yield f"{path}: an item is there twice"
 

@@ -11,7 +11,7 @@ from typing import Any
 from asyncflow.http import UnusableAnswerError
 from asyncflow.llm.ask import Ask
 from asyncflow.llm.completion import Completion, ToolCall, Usage
-from asyncflow.llm.form import closed, fits_strict_mode
+from asyncflow.llm.native import closed, fits_strict_mode
 from asyncflow.llm.provider import Piece
 
 

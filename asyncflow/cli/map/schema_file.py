@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from asyncflow.cli.usage import UsageError
-from asyncflow.llm.json_schema import resolve
+from asyncflow.llm.schema_check import problem_of
 
-_TYPES = {"object", "array", "string", "boolean", "null", "number", "integer"}
-_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
-_ONE_SCHEMA = ("items", "additionalProperties", "not")
+_OF_SCHEMAS = ("anyOf", "oneOf", "allOf")
 
 
 def schema_in(path: Path) -> dict[str, Any]:
@@ -39,38 +34,3 @@ def schema_in(path: Path) -> dict[str, Any]:
     if problem:
         raise UsageError(f"--schema {path}: {problem}")
     return schema
-
-
-def problem_of(schema: Any, root: Any, path: str = "$") -> str:
-    """What is wrong with a schema, or an empty text.
-
-    Example:
-        >>> problem_of({"properties": {"a": {"type": "text"}}}, None)
-        "$.properties.a: 'text' is no type; types are array, boolean, integer, null, number, object, string"
-    """
-    if isinstance(schema, bool):
-        return ""
-    if not isinstance(schema, Mapping):
-        return f"{path}: a schema is an object"
-    kinds = schema.get("type", [])
-    for kind in [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else [kinds]:
-        if not isinstance(kind, str) or kind not in _TYPES:
-            return f"{path}: {kind!r} is no type; types are {', '.join(sorted(_TYPES))}"
-    for name, kind in (("required", list), ("enum", list), *((name, list) for name in _OF_SCHEMAS)):
-        if not isinstance(schema.get(name, []), kind):
-            return f"{path}.{name}: a list is needed"
-    try:
-        re.compile(schema.get("pattern", ""))
-        if "$ref" in schema:
-            resolve(schema["$ref"], root)
-    except (re.error, ValueError, TypeError, AttributeError) as exc:
-        return f"{path}: {exc}"
-    parts: list[tuple[str, Any]] = [(name, schema[name]) for name in _ONE_SCHEMA if name in schema]
-    for name in _OF_SCHEMAS:
-        parts += [(f"{name}[{number}]", inner) for number, inner in enumerate(schema.get(name, ()))]
-    for name in _SCHEMAS_BY_NAME:
-        inner = schema.get(name, {})
-        if not isinstance(inner, Mapping):
-            return f"{path}.{name}: an object is needed"
-        parts += [(f"{name}.{key}", one) for key, one in inner.items()]
-    return next((found for name, one in parts if (found := problem_of(one, root, f"{path}.{name}"))), "")
