@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ class Call:
         accept: Statuses that are no failure, besides the 2xx.
         tokens: What it is expected to use, for the lane.
         used: Takes the result, gives what it really used.
+        advice: What to do about a status, for the texts of errors.
     """
 
     method: str
@@ -34,3 +35,4 @@ class Call:
     accept: Container[int] = ()
     tokens: int | Callable[[], int] = 0
     used: Callable[[Any], int] | None = None
+    advice: Mapping[int, str] | None = None

@@ -15,7 +15,7 @@ import anyio
 import httpx
 
 from asyncflow import clock, errors
-from asyncflow.http import failures, redirects
+from asyncflow.http import address, failures, redirects
 from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
 from asyncflow.http.body import encode_json
 from asyncflow.http.call import Call
@@ -113,7 +113,7 @@ class HTTPClient:
         tls: ssl.SSLContext | None = None,
         trust_env: bool = True,
     ) -> None:
-        self._base = base_url.rstrip("/")
+        self._base = address.checked(base_url, "base_url").rstrip("/") if base_url else ""
         self._headers = httpx.Headers(
             {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "asyncflow"}
         )
@@ -203,8 +203,18 @@ class HTTPClient:
         """
         return await self._repeat(call.repeatable, lambda retry: self._open(call, begin, retry))
 
-    def endpoint(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
+    def endpoint(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        advice: Mapping[int, str] | None = None,
+    ) -> Endpoint:
         """An address that takes and gives JSON, prepared for many calls.
+
+        Args:
+            method, url, headers: Of every call.
+            advice: What to do about a status, for the texts of errors.
 
         Example:
             >>> HTTPClient().endpoint("POST", "http://127.0.0.1:8000/v1/chat/completions").place
@@ -213,7 +223,7 @@ class HTTPClient:
         prepared = self._headers.copy()
         prepared["content-type"] = "application/json"
         prepared.update(headers)
-        return Endpoint(self, method, url, prepared)
+        return Endpoint(self, method, url, prepared, advice)
 
     def statistics(self) -> HTTPStatistics:
         """What the client has done so far."""
@@ -233,10 +243,11 @@ class HTTPClient:
         return self._lane
 
     async def aclose(self) -> None:
-        """Close the connections. Safe to call twice."""
+        """Close the connections; calls under way fail, and later ones too. Safe to call twice."""
         await self._wire.aclose()
 
     async def __aenter__(self) -> HTTPClient:
+        self._wire.open()
         lane = self.lane
         if isinstance(lane, RateLane):
             lane.probe()
@@ -299,7 +310,7 @@ class HTTPClient:
                 request = self._wire.request(method, url, headers, content, timeouts, whole)
             ticket.answered(response.headers)
             if status >= 300 and status not in call.accept:
-                error = failures.from_status(response)
+                error = failures.from_status(response, call.advice)
                 if error is not None:
                     self._refused += status == 429
                     raise error
@@ -321,7 +332,7 @@ class HTTPClient:
             leave.push_async_callback(response.aclose)
             ticket.answered(response.headers)
             if response.status_code >= 300:
-                error = await self._wire.refusal(response, self._max_body_size_bytes)
+                error = await self._wire.refusal(response, self._max_body_size_bytes, call.advice)
                 self._refused += error.status == 429
                 raise error
             stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
@@ -341,7 +352,7 @@ def _as_it_is(response: httpx.Response) -> httpx.Response:
 
 @lru_cache(512)
 def _url(text: str) -> httpx.URL:
-    return httpx.URL(text)  # which takes longer than most of what follows
+    return httpx.URL(address.checked(text, "url"))  # which takes longer than most of what follows
 
 
 def _body(

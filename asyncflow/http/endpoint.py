@@ -36,10 +36,18 @@ class Meter(Protocol):
 class Endpoint:
     """What `HTTPClient.endpoint` returns."""
 
-    __slots__ = ("_client", "_headers", "_method", "_url")
+    __slots__ = ("_advice", "_client", "_headers", "_method", "_url")
 
-    def __init__(self, client: HTTPClient, method: str, url: str, headers: httpx.Headers) -> None:
+    def __init__(
+        self,
+        client: HTTPClient,
+        method: str,
+        url: str,
+        headers: httpx.Headers,
+        advice: Mapping[int, str] | None = None,
+    ) -> None:
         self._client = client
+        self._advice = advice
         self._method = method
         self._url = httpx.URL(url)
         self._headers = headers
@@ -130,4 +138,5 @@ class Endpoint:
             keep_method=True,
             tokens=tokens,
             used=used,
+            advice=self._advice,
         )

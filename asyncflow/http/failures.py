@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -37,11 +38,13 @@ _ADVICE = {
 }
 
 
-def from_status(response: httpx.Response) -> errors.HTTPError | None:
+def from_status(response: httpx.Response, advice: Mapping[int, str] | None = None) -> errors.HTTPError | None:
     """The error that a response's status stands for, or None if it is a success.
 
-    The response's body must have been read; what the server says in it goes into the text, shortened and
-    without credentials.
+    Args:
+        response: Its body must have been read; what the server says in it goes into the text, shortened and
+            without credentials.
+        advice: What to do about a status, where the class has no advice of its own.
     """
     status = response.status_code
     if status < 300 or status == 304:
@@ -61,6 +64,7 @@ def from_status(response: httpx.Response) -> errors.HTTPError | None:
         request_id=hints.request_id(headers),
         retry_after=wait,
         should_retry=hints.should_retry(headers),
+        advice="" if advice is None else advice.get(status, ""),
     )
 
 
@@ -206,7 +210,7 @@ def plain_url(url: httpx.URL) -> str:
 
 
 def _build(
-    kind: type[errors.HTTPError], request: httpx.Request, what: str, **fields: Any
+    kind: type[errors.HTTPError], request: httpx.Request, what: str, advice: str = "", **fields: Any
 ) -> errors.HTTPError:
     url = plain_url(request.url)
     message = f"{request.method} {url}: {scrub(what, request)}"
@@ -215,8 +219,9 @@ def _build(
             fields[name] = scrub(fields[name], request)
     if fields.get("request_id"):
         message += f" (request id {fields['request_id']})"
-    if kind in _ADVICE:
-        message += f" – {_ADVICE[kind]}"
+    advice = _ADVICE.get(kind, advice)
+    if advice:
+        message += f" – {advice}"
     return kind(message, method=request.method, url=url, **fields)
 
 

@@ -13,6 +13,7 @@ from asyncflow import errors
 from asyncflow.http import failures, hints
 from asyncflow.http.body import read_whole
 from asyncflow.http.lane import Ticket
+from asyncflow.http.letting_go import start_here
 from asyncflow.http.messages import BodyTooLargeError
 from asyncflow.http.sse import Event, EventDecoder
 
@@ -47,6 +48,7 @@ class Stream:
         self._deadline = deadline
         self._max_size_bytes = max_size_bytes
         self.ticket = ticket
+        self._start = start_here()
 
     @property
     def request_id(self) -> str | None:
@@ -103,6 +105,10 @@ class Stream:
     def reported(self, error: Any) -> errors.HTTPError:
         """A failure that an event tells of."""
         return failures.reported(self._response, error)
+
+    def drop(self) -> None:
+        """Close the answer soon, on its own loop: for a stream that nobody holds any more."""
+        self._start(self.aclose)
 
     async def aclose(self, error: BaseException | None = None) -> None:
         """Close the answer, and leave the lane with the error that ended it, if one did."""

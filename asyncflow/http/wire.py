@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import anyio
@@ -46,6 +47,11 @@ class Wire:
         self._given = transport
         self._tls = tls
         self._trust_env = trust_env
+        self._closed = False
+
+    def open(self) -> None:
+        """Open again what was closed; nothing else."""
+        self._closed = False
 
     def request(
         self,
@@ -86,13 +92,15 @@ class Wire:
         except TimeoutError as exc:
             raise failures.from_httpx(httpx.TimeoutException("total"), request) from exc
 
-    async def refusal(self, response: httpx.Response, max_size_bytes: int) -> errors.HTTPError:
+    async def refusal(
+        self, response: httpx.Response, max_size_bytes: int, advice: Mapping[int, str] | None
+    ) -> errors.HTTPError:
         """The error that an open answer's status stands for, its body read first."""
         try:
             whole = await read_whole(response, max_size_bytes)
         except httpx.HTTPError as exc:
             return failures.from_httpx(exc, response.request)
-        return failures.from_status(whole) or failures.bad_answer(whole, "an answer that is none")
+        return failures.from_status(whole, advice) or failures.bad_answer(whole, "an answer that is none")
 
     async def _send(self, request: httpx.Request, whole: Whole | None) -> httpx.Response:
         if self._client is not None:
@@ -105,6 +113,7 @@ class Wire:
 
     async def aclose(self) -> None:
         """Close what was opened here; a client or transport that was given stays open."""
+        self._closed = True
         transport, self._transport = self._transport, self._given
         if transport is not None and transport is not self._given:
             await transport.aclose()
@@ -112,6 +121,10 @@ class Wire:
     def _route(self) -> httpx.AsyncBaseTransport | None:
         """The transport, made when first needed, or None where a user's client sends."""
         if self._transport is None and self._client is None:
+            if self._closed:
+                raise RuntimeError(
+                    "this client is closed: its calls belong inside its `async with`, and end before it does"
+                )
             kind = AiohttpTransport if aiohttp_serves() else SlotTransport
             self._transport = kind(tls=self._tls, trust_env=self._trust_env)
         return self._transport

@@ -41,6 +41,7 @@ class Anthropic:
     key_variable = "ANTHROPIC_API_KEY"
     url_variable = "ANTHROPIC_BASE_URL"
     embeddings_path: str | None = None
+    base_url_hint = "for Anthropic's protocol it has no /v1 at its end"
 
     def headers(self, api_key: str) -> dict[str, str]:
         version = {"anthropic-version": "2023-06-01"}

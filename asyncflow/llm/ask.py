@@ -56,7 +56,7 @@ def messages_of(prompt: Prompt) -> tuple[Message, ...]:
     """
     if isinstance(prompt, str):
         return ({"role": "user", "content": prompt},)
-    if isinstance(prompt, Mapping) or not isinstance(prompt, Sequence):
+    if isinstance(prompt, (Mapping, bytes)) or not isinstance(prompt, Sequence):
         raise TypeError(
             f"a prompt is text or a list of messages such as {{'role': 'user', 'content': '…'}}, "
             f"not {type(prompt).__name__}"
@@ -67,3 +67,35 @@ def messages_of(prompt: Prompt) -> tuple[Message, ...]:
     if not prompt:
         raise ValueError("a prompt needs at least one message")
     return tuple(cast(Sequence[Message], prompt))
+
+
+def check_options(max_tokens: Any, temperature: Any, stop: Any, tools: Any, extra: Any) -> None:
+    """Refuse what no provider can mean, before a call is paid.
+
+    Raises:
+        TypeError: If one is of the wrong type.
+        ValueError: If `max_tokens` is below 1.
+
+    Example:
+        >>> check_options("100", None, (), (), None)
+        Traceback (most recent call last):
+        ...
+        TypeError: max_tokens='100': a whole number is needed
+    """
+    if max_tokens is not None:
+        if not isinstance(max_tokens, int) or isinstance(max_tokens, bool):
+            raise TypeError(f"max_tokens={max_tokens!r:.100}: a whole number is needed")
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens={max_tokens!r}: at least 1 is needed")
+    if temperature is not None and not isinstance(temperature, (int, float)):
+        raise TypeError(f"temperature={temperature!r:.100}: a number is needed")
+    if stop and not isinstance(stop, str) and not _are(stop, str):
+        raise TypeError(f"stop={stop!r:.100}: a text or a list of texts is needed")
+    if tools and not _are(tools, Mapping):
+        raise TypeError(f"tools={tools!r:.100}: a list of tools in the provider's own form is needed")
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra={extra!r:.100}: a dict of fields is needed")
+
+
+def _are(several: Any, kind: type) -> bool:
+    return isinstance(several, (list, tuple)) and all(isinstance(one, kind) for one in several)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
@@ -13,9 +13,10 @@ import anyio
 
 from asyncflow.errors import NotSupportedError
 from asyncflow.http import HTTPClient, HTTPXClient, Lane, Timeouts
+from asyncflow.http.address import checked as checked_address
 from asyncflow.http.client import RETRY
 from asyncflow.llm.anthropic import Anthropic
-from asyncflow.llm.ask import Ask, Prompt, messages_of
+from asyncflow.llm.ask import Ask, Prompt, check_options, messages_of
 from asyncflow.llm.asking import Asking
 from asyncflow.llm.cache import Cache
 from asyncflow.llm.completion import Completion
@@ -69,7 +70,7 @@ class LLMClient:
             `BudgetSpentError` before it is sent; calls under way are counted at what they cost at most.
 
     Raises:
-        ValueError: If there is neither a key nor a base URL, the key cannot be one, or the provider is
+        ValueError: If there is neither a key nor a base URL, either of them cannot be one, or the provider is
             unknown.
 
     Example:
@@ -102,7 +103,7 @@ class LLMClient:
         self._provider: Provider = _PROVIDERS[provider]()
         self.model = model
         given = base_url if base_url is not None else os.environ.get(self._provider.url_variable)
-        self.base_url = (given or self._provider.default_base_url).rstrip("/")
+        self.base_url = _checked_url(given or self._provider.default_base_url, self._provider)
         key = api_key if api_key is not None else os.environ.get(self._provider.key_variable)
         if key is None and self.base_url == self._provider.default_base_url:
             raise ValueError(
@@ -114,9 +115,11 @@ class LLMClient:
         settings = LaneSettings(requests_per_minute, tokens_per_minute, concurrency)
         lane = _lane(limits, settings, self.base_url, key, model)
         self._http = HTTPClient(timeout=timeout, retry=retry, lane=lane, client=http)
-        self._complete = self._http.endpoint("POST", self.base_url + self._provider.path(), headers)
+        unknown = f"check the model's name, and base_url: {self._provider.base_url_hint}"
+        advice = {404: unknown, 405: unknown}
+        self._complete = self._http.endpoint("POST", self.base_url + self._provider.path(), headers, advice)
         path = self._provider.embeddings_path
-        self._embed = self._http.endpoint("POST", self.base_url + path, headers) if path else None
+        self._embed = self._http.endpoint("POST", self.base_url + path, headers, advice) if path else None
         if max_cost is not None and price is None:
             raise ValueError(f"max_cost={max_cost!r}: without price= nothing is known to cost anything")
         spending = None if price is None or max_cost is None else Spending(price, Budget(max_cost))
@@ -195,7 +198,7 @@ class LLMClient:
 
     async def embed(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         dimensions: int | None = None,
         batch_size: int = 256,
@@ -215,8 +218,9 @@ class LLMClient:
         """
         if self._embed is None:
             raise NotSupportedError(f"provider={self._provider.name!r} has no embeddings")
-        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
-            raise ValueError("embed takes a list of texts, at least one")
+        texts = [] if isinstance(texts, str) else list(texts)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError('embed takes a list of texts, at least one: embed(["a text"])')
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r}: at least 1 is needed")
         parts = [
@@ -282,7 +286,7 @@ class LLMClient:
         )
 
     async def aclose(self) -> None:
-        """Close the connections, and the cache. Safe to call twice."""
+        """Close the connections and the cache; calls under way fail, later ones too. Safe to call twice."""
         try:
             await self._http.aclose()
         finally:
@@ -320,6 +324,7 @@ class LLMClient:
         extra: Mapping[str, Any] | None,
         form: Form | None,
     ) -> Ask:
+        check_options(max_tokens, temperature, stop, tools, extra)
         return Ask(
             self.model,
             messages_of(prompt),
@@ -343,6 +348,14 @@ class LLMClient:
         if form is None:
             form = self._forms[schema] = Form(schema)
         return form
+
+
+def _checked_url(url: str, provider: Provider) -> str:
+    url = checked_address(url, "base_url").rstrip("/")
+    for path in (provider.path(), provider.embeddings_path or provider.path()):
+        if url.endswith(path):
+            raise ValueError(f"base_url: leave {path!r} out at its end, it is added")
+    return url
 
 
 def _checked_key(key: str | None) -> str:

@@ -28,6 +28,7 @@ class OpenAI:
     key_variable = "OPENAI_API_KEY"
     url_variable = "OPENAI_BASE_URL"
     embeddings_path: str | None = "/embeddings"
+    base_url_hint = "for OpenAI's protocol it mostly ends in /v1"
 
     def headers(self, api_key: str) -> dict[str, str]:
         return {"authorization": f"Bearer {api_key}"} if api_key else {}

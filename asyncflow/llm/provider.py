@@ -38,6 +38,7 @@ class Provider(Protocol):
         default_base_url: Where it lives; includes what its own SDK's `base_url` includes.
         key_variable, url_variable: Environment variables that its own SDK reads.
         embeddings_path: Where embeddings are asked for, below the base URL, or None.
+        base_url_hint: How a base URL of this protocol looks, for the text of a 404.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Provider(Protocol):
     key_variable: str
     url_variable: str
     embeddings_path: str | None
+    base_url_hint: str
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Headers that carry the key and the protocol's version; an empty key sends none."""

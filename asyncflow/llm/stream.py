@@ -20,7 +20,7 @@ class TextStream:
     An async iterator and an async context manager. Nothing is sent before the first piece is asked for. Until
     the first piece is there a failure is repeated as the client's rules say; after it the error is raised,
     because part of the answer has been given out. Leaving early (`aclose`, the end of `async with`) closes
-    the connection, so the provider stops writing.
+    the connection, so the provider stops writing; so does letting go of the stream, a little later.
 
     Raises:
         HTTPError: `HTTPConnectionError` where the stream is cut, `BadAnswerError` where it ends before the
@@ -83,6 +83,11 @@ class TextStream:
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.aclose(error)
+
+    def __del__(self) -> None:
+        stream = getattr(self, "_stream", None)
+        if stream is not None:  # left in the middle, without `async with`
+            stream.drop()
 
     async def __aenter__(self) -> TextStream:
         return self

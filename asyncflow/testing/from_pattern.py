@@ -35,7 +35,7 @@ def text_for(pattern: str, rng: random.Random, least: int = 0) -> str | None:
 
     Example:
         >>> text_for("^[A-Z]{2}-[0-9]+$", random.Random(1))
-        'JT-7841'
+        'SZ-4'
     """
     try:
         parsed = _parser.parse(pattern)

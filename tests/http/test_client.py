@@ -69,6 +69,27 @@ async def test_answers_without_a_body(wire: str) -> None:
     assert [answer.content for answer in answers] == [b""] * 3 and server.connections == 1
 
 
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.asyncio
+async def test_no_repeats_but_ours(wire: str) -> None:
+    """What is under the client repeats nothing by itself, a GET neither: attempts are what was sent."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        talk.reset()
+
+    transport = SlotTransport() if wire == "slots" else None
+    async with raw_server(script) as server:
+        for retry, asked in ((None, 1), (Retry(attempts=2, wait=0), 2)):
+            server.requests.clear()
+            async with HTTPClient(retry=retry, transport=transport) as http:
+                with pytest.raises(errors.HTTPConnectionError):
+                    await http.get(server.url)
+                assert http.statistics().attempts == asked == len(server.requests)
+    if transport is not None:
+        await transport.aclose()
+
+
 @pytest.mark.asyncio
 async def test_accepted_statuses() -> None:
     """A status that the caller expects is an answer, not an error."""
@@ -293,6 +314,47 @@ async def test_opening_costs_nothing_without_a_call() -> None:
     await http.aclose()
     await http.aclose()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_closed_client() -> None:
+    """Calls under way fail when it closes, later ones too, nothing is opened again; entering opens it."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        if b" /hang" in talk.server.requests[-1]:
+            await talk.server.hang(talk)
+        await talk.send(answer())
+
+    async with raw_server(script) as server:
+        http = HTTPClient(retry=Retry(attempts=2, wait=0))
+        async with http:
+            under_way = asyncio.create_task(http.get(server.url + "/hang"))
+            await server.reached.wait()
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await under_way
+        with pytest.raises(RuntimeError, match="inside its `async with`"):
+            await http.get(server.url)
+        assert server.connections == 1 and http.statistics().failed == 2
+        async with http:
+            assert (await http.get(server.url)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost:8000/v1", "127.0.0.1:8000", "http://", "ftp://a.b/", "/v1", "example.com"]
+)
+@pytest.mark.asyncio
+async def test_addresses_that_are_none(text: str) -> None:
+    """Told when the client is made, or before anything is sent, and without what may be secret in it."""
+    for make in (lambda: HTTPClient(base_url=text), lambda: LLMClient("m", base_url=text, api_key="")):
+        with pytest.raises(ValueError, match="base_url=.*an address starts with http://"):
+            make()
+    async with HTTPClient() as http:
+        with pytest.raises(ValueError, match="url=.*an address starts with http://"):
+            await http.get(text)
+    with pytest.raises(ValueError) as caught:
+        HTTPClient(base_url="me:canary@host/v1?canary")
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("cancel", [False, True])

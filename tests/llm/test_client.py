@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import traceback
+from typing import Any
 
 import pytest
 
@@ -239,3 +240,56 @@ async def test_wrong_prompts() -> None:
                 await llm.complete(prompt)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="at least one"):
             await llm.complete([])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_tokens": 0}, "max_tokens=0: at least 1"),
+        ({"max_tokens": "5"}, "max_tokens='5': a whole number"),
+        ({"temperature": "hot"}, "temperature='hot': a number"),
+        ({"stop": 5}, "stop=5: a text or a list"),
+        ({"tools": {"name": "x"}}, "tools=.*a list of tools"),
+        ({"extra": [1]}, "extra=.*a dict"),
+        ({"schema": object()}, "a class, not an instance"),
+        ({"schema": {"type": "text"}}, "'text' is no type"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_options_that_no_provider_can_mean(options: dict[str, Any], says: str) -> None:
+    """Told before a call is paid, and what is wrong with them."""
+    async with SimulatedProvider(latency=0) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="") as llm:
+            with pytest.raises((TypeError, ValueError), match=says):
+                await llm.complete("x", **options)
+    assert not provider.log
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "hint"),
+    [("openai", "", "it mostly ends in /v1"), ("anthropic", "/v1", "no /v1 at its end")],
+)
+@pytest.mark.asyncio
+async def test_a_wrong_base_url(kind: str, path: str, hint: str) -> None:
+    """The 404 of a forgotten /v1, or of one too many, says what to look at; a call's own path is refused."""
+    async with SimulatedProvider(latency=0) as provider:
+        url = provider.anthropic_base_url + path
+        async with LLMClient("m", provider=kind, base_url=url, api_key="") as llm:
+            with pytest.raises(errors.RequestRefusedError, match=f"404.*model's name, and base_url.*{hint}"):
+                await llm.complete("x")
+            with pytest.raises(errors.RequestRefusedError, match=hint):
+                await anext(llm.stream("x"))
+    with pytest.raises(ValueError, match="leave '/chat/completions' out"):
+        LLMClient("m", base_url="http://h/v1/chat/completions", api_key="")
+
+
+@pytest.mark.asyncio
+async def test_texts_to_embed() -> None:
+    """Anything that yields texts; one text alone, nothing, and what is no text are told before a call."""
+    async with SimulatedProvider(latency=0) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="") as llm:
+            assert len((await llm.embed(str(number) for number in range(3))).vectors) == 3
+            for texts in ("one", [], [None], iter(())):
+                with pytest.raises(ValueError, match="a list of texts"):
+                    await llm.embed(texts)  # type: ignore[arg-type]
+    assert len(provider.log) == 1

@@ -80,6 +80,18 @@ async def test_faults_after_the_first_piece_are_told(fault: str, error: Any, kin
 
 
 @pytest.mark.asyncio
+async def test_a_stream_that_is_let_go_is_closed() -> None:
+    """A `break` without `async with` closes the connection soon, and gives the only slot back."""
+    async with SimulatedProvider(latency=0, seconds_per_token=0.001) as provider:
+        async with client(provider, "openai", concurrency=1) as llm:
+            for _ in range(3):
+                async for _text in llm.stream("x"):
+                    break
+            assert (await llm.complete("x")).text
+            assert llm.statistics().running == 0
+
+
+@pytest.mark.asyncio
 async def test_leaving_early_stops_the_provider() -> None:
     """The connection is closed and the slot is free again."""
 

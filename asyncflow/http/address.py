@@ -1,0 +1,34 @@
+"""Whether a text is the address of something that speaks HTTP: a pure function."""
+
+from __future__ import annotations
+
+import httpx
+
+from asyncflow.http.failures import plain_url
+
+
+def checked(text: str, name: str) -> str:
+    """The text, if it is an address with a scheme and a host.
+
+    Args:
+        text: The address.
+        name: What the caller calls it, for the error.
+
+    Raises:
+        ValueError: If it is none. User, password and query do not get into the text.
+
+    Example:
+        >>> checked("localhost:8000/v1", "base_url")
+        Traceback (most recent call last):
+        ...
+        ValueError: base_url='localhost:8000/v1': an address starts with http:// or https:// and names a host
+    """
+    try:
+        url = httpx.URL(text)
+        if url.scheme in ("http", "https") and url.host:
+            return text
+        shown = plain_url(url) if url.host else text
+    except (httpx.InvalidURL, TypeError):
+        shown = str(text)
+    shown = shown.rpartition("@")[2].partition("?")[0].partition("#")[0]
+    raise ValueError(f"{name}={shown!r:.200}: an address starts with http:// or https:// and names a host")
