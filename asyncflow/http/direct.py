@@ -19,7 +19,6 @@ from aiohttp.hdrs import CONTENT_LENGTH
 from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
-from asyncflow.http.attempts import IDEMPOTENT
 from asyncflow.http.messages import BodyTooLargeError
 
 #: Headers that are written here, from the URL and the body, and not as the caller has them.
@@ -51,8 +50,8 @@ class Direct:
     ) -> tuple[RawResponseMessage, bytes]:
         """The head of the answer, and its body, decompressed.
 
-        A connection that breaks before an answer may have been closed while it was idle, so what may arrive
-        twice is sent once more (RFC 9110, section 9.2.2).
+        Nothing is repeated here, also where a kept connection turns out to be closed: whoever repeats counts
+        it, and asks its lane first.
 
         Raises:
             aiohttp.ClientError, HttpProcessingError, OSError: As aiohttp has them.
@@ -64,28 +63,18 @@ class Direct:
         """
         origin = self._origin(request.url)
         message = head_of(request, len(content)) + content
-        again = request.method in IDEMPOTENT
         async with asyncio.timeout(timeout.total):
-            while True:
-                try:
-                    connection = await self._connector.connect(origin, traces=[], timeout=timeout)
-                except TimeoutError as exc:
-                    raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
-                try:
-                    answer = await _talk(
-                        connection, message, request.method == "HEAD", timeout, max_size_bytes
-                    )
-                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                    connection.close()
-                    if not again:
-                        raise
-                    again = False
-                except BaseException:
-                    connection.close()
-                    raise
-                else:
-                    connection.release()
-                    return answer
+            try:
+                connection = await self._connector.connect(origin, traces=[], timeout=timeout)
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
+            try:
+                answer = await _talk(connection, message, request.method == "HEAD", timeout, max_size_bytes)
+            except BaseException:
+                connection.close()
+                raise
+            connection.release()
+            return answer
 
     def _origin(self, url: httpx.URL) -> ClientRequest:
         """What the connector wants to know of a request: where it goes, which is the same for many."""

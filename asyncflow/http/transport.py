@@ -155,8 +155,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 max_field_size=LONGEST_LINE,
             )
             self._direct = Direct(self._session, self._context)
-            # aiohttp would repeat a GET by itself: past the lane, uncounted, and with retry=None too. There is
-            # no public switch for that; aiohttp's own test client turns it off in this way.
+            # aiohttp would repeat a GET by itself: past the lane, uncounted, and with retry=None too. It has
+            # no public switch for that; its own test client turns it off in this way.
             self._session._retry_connection = False
             self._loop = loop
         elif self._loop is not loop:

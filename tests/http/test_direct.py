@@ -6,9 +6,10 @@ import httpx
 import pytest
 
 from asyncflow import errors
-from asyncflow.http import HTTPClient
+from asyncflow.http import AiohttpTransport, HTTPClient
 from asyncflow.http.direct import head_of
-from tests.http.raw import Conversation, answer, raw_server, replies
+from asyncflow.http.transport import WHOLE, Whole
+from tests.http.raw import answer, raw_server, replies
 
 
 @pytest.mark.parametrize(
@@ -44,25 +45,12 @@ async def test_a_header_is_one_line(name: str, value: str) -> None:
 @pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "http:///x"])
 @pytest.mark.asyncio
 async def test_addresses_that_are_none(address: str) -> None:
-    """A scheme that is not HTTP, or no host: told at once, and not repeated."""
-    async with HTTPClient() as http:
-        with pytest.raises(errors.RequestRefusedError, match="http or https"):
-            await http.get(address)
-
-
-@pytest.mark.parametrize(("method", "repeated"), [("GET", True), ("POST", False)])
-@pytest.mark.asyncio
-async def test_a_connection_that_broke(method: str, repeated: bool) -> None:
-    """What may arrive twice is sent once more over another connection, and only once."""
-
-    async def script(talk: Conversation) -> None:
-        await talk.request()  # and closes
-
-    async with raw_server(script) as server:
-        async with HTTPClient(retry=None) as http:
-            with pytest.raises(errors.HTTPConnectionError):
-                await http.request(method, server.url)
-    assert server.connections == 1 + repeated
+    """A scheme that is not HTTP, or no host, told by the transport itself: clients look before."""
+    transport = AiohttpTransport()
+    request = httpx.Request("GET", address, extensions={WHOLE: Whole(1000, None)})
+    with pytest.raises(httpx.UnsupportedProtocol, match="http or https"):
+        await transport.handle_async_request(request)
+    await transport.aclose()
 
 
 @pytest.mark.asyncio
