@@ -23,7 +23,7 @@ from asyncflow.llm.completion import Completion
 from asyncflow.llm.embeddings import Embeddings, body_of, joined
 from asyncflow.llm.estimate import Estimate, estimate_of
 from asyncflow.llm.form import Form, Schema
-from asyncflow.llm.kept import Kept
+from asyncflow.llm.kept import Kept, asking_anew
 from asyncflow.llm.openai import OpenAI
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
@@ -259,7 +259,9 @@ class LLMClient:
         for index in drawn:
             started = anyio.current_time()
             try:
-                done.append((await self.complete(prompts[index], **options), anyio.current_time() - started))
+                with asking_anew():
+                    answer = await self.complete(prompts[index], **options)
+                done.append((answer, anyio.current_time() - started))
             except Exception as exc:
                 failure = exc
         if not done:

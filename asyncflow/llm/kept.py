@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,18 @@ from asyncflow.llm.form import Form, WrongFormError
 from asyncflow.llm.provider import Provider
 
 _log = logging.getLogger("asyncflow")
+
+_anew: ContextVar[bool] = ContextVar("asyncflow.llm.anew", default=False)
+
+
+@contextmanager
+def asking_anew() -> Iterator[None]:
+    """Within it nothing is looked for in a cache; answers are kept. What is measured must be asked for."""
+    token = _anew.set(True)
+    try:
+        yield
+    finally:
+        _anew.reset(token)
 
 
 class Kept:
@@ -59,6 +73,8 @@ class Kept:
             return None
         if self._lazily:  # the client is used without `async with`
             await self.open()
+        if _anew.get():
+            return None
         try:
             answer = await self.cache.get(key)
         except Exception as exc:

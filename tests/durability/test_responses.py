@@ -257,6 +257,27 @@ async def test_cancelled_anywhere(tmp_path: Path) -> None:
         assert not writer._shared
 
 
+def test_two_loops_share_one(tmp_path: Path) -> None:
+    """One object serves the loops of several threads; the last one that leaves closes it."""
+    cache = ResponseCache(tmp_path / "r.db")
+    found: list[list[Any]] = []
+    both = threading.Barrier(2)
+
+    async def main(mine: int, other: int) -> None:
+        async with cache:
+            for n in range(50):
+                await cache.put(f"{mine} {n}", n)
+            await asyncio.to_thread(both.wait, 20)
+            found.append(await asyncio.gather(*(cache.get(f"{other} {n}") for n in range(50))))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(*pair),)) for pair in ((0, 1), (1, 0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(range(50))] * 2
+
+
 def test_a_forked_child_leaves_it_alone(tmp_path: Path) -> None:
     """It finds nothing and keeps nothing, and the parent goes on."""
 

@@ -189,6 +189,17 @@ async def test_a_cache_that_is_no_store_is_told_before_anything_is_paid(tmp_path
 
 
 @pytest.mark.asyncio
+async def test_an_estimate_is_of_real_calls() -> None:
+    """It asks though the cache has the answers, so that it is not of nothing; what it paid for is kept."""
+    async with SimulatedProvider(latency=0) as provider:
+        async with client(provider, cache=MemoryCache(), price=Price(1.0, 1.0)) as llm:
+            first = await llm.estimate(["a", "b"], sample=2)
+            again = await llm.estimate(["a", "b"], sample=2)
+            assert first.cost == again.cost and again.cost is not None and again.cost.expected > 0
+            assert (await llm.complete("a")).cached and provider.statistics().asked == 4
+
+
+@pytest.mark.asyncio
 async def test_without_async_with(tmp_path: Path) -> None:
     """The cache is opened by the first call, and closed by `aclose`."""
     async with SimulatedProvider(latency=0) as provider:
