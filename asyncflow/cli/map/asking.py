@@ -45,7 +45,7 @@ class Asking:
         }
 
     async def ask(self, row: Row) -> tuple[Completion, int]:
-        """The answer for a row, and how many attempts it took.
+        """The answer for a row, and how many requests it took.
 
         Raises:
             NotAskedError: If the provider was given up, for all rows at once.
@@ -61,7 +61,7 @@ class Asking:
             raise
         finally:
             attempts.reset(token)
-        return completion, count.made
+        return completion, 0 if completion.cached else count.made
 
 
 def _of_provider(error: BaseException) -> bool:

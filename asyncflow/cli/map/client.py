@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.usage import UsageError
+from asyncflow.errors import NotSupportedError, StoreError
 from asyncflow.http.client import RETRY
 from asyncflow.llm import LLMClient, Price
 from asyncflow.llm.anthropic import Anthropic
@@ -77,6 +78,10 @@ def check_client(job: Job) -> None:
     """
     if job.provider not in PROVIDERS:
         raise UsageError(f"--provider {job.provider}: it is one of {', '.join(PROVIDERS)}")
+    if job.simulate and job.cache is not None:
+        raise UsageError(
+            "--simulate asks no model, so there is no answer to keep in a --cache: give one of them"
+        )
     if job.simulate and job.base_url is not None:
         raise UsageError("--simulate asks nobody, --base-url says whom to ask: give one of them")
     if job.simulate:
@@ -116,10 +121,16 @@ async def client_of(job: Job, stack: AsyncExitStack) -> LLMClient:
             requests_per_minute=job.requests_per_minute,
             tokens_per_minute=job.tokens_per_minute,
             max_cost=job.max_cost,
+            cache=job.cache,
         )
+    except NotSupportedError as exc:
+        raise UsageError(f"--cache: {exc}") from exc
     except (ValueError, TypeError) as exc:
         raise UsageError(str(exc)) from exc
-    return await stack.enter_async_context(client)
+    try:
+        return await stack.enter_async_context(client)
+    except StoreError as exc:
+        raise UsageError(f"--cache: {exc}") from exc
 
 
 def concurrency_of(job: Job) -> int:

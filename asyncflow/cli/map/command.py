@@ -68,6 +68,12 @@ def map_rows(
             help="Where answers are recorded: a path, or postgresql://…; runs.db beside the output."
         ),
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Look for answers here first, and keep them: a path, or postgresql://…, of any output's."
+        ),
+    ] = None,
     new: Annotated[
         bool, typer.Option("--new", help="Ask all rows again, though a run of this output is there.")
     ] = False,

@@ -23,6 +23,7 @@ class Job:
         retry_failed: Ask only the rows that failed.
         changed: What to do with results of another prompt, model or schema.
         key: Columns by which a row is known again, with commas; None: those that the prompt names.
+        cache: A path or URL where answers are looked for and kept; None: nowhere.
         grace: Seconds that calls in flight have to end in, once it is asked to stop.
     """
 
@@ -59,4 +60,5 @@ class Job:
     retry_failed: bool = False
     changed: Literal["refuse", "keep", "drop"] = "refuse"
     key: str | None = None
+    cache: str | None = None
     grace: float = 30.0

@@ -39,6 +39,7 @@ from asyncflow.errors import (
     StoreLockedError,
 )
 from asyncflow.llm import LLMClient
+from asyncflow.llm.kept import asking_anew
 from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.observe import Progress
 from asyncflow.outcome import Ok, Skipped
@@ -242,7 +243,8 @@ async def _estimate(plan: Plan) -> int:
             raise UsageError(f"{job.input}: it has no rows to ask")
         announce(job, client, len(plan.found.sample))
         asking = Asking(job, client, plan.template, plan.schema, Stop())
-        figures, failed = await estimate.estimated(job, asking, plan.found.sample, plan.found.rows)
+        with asking_anew():  # what a cache has says nothing about the others
+            figures, failed = await estimate.estimated(job, asking, plan.found.sample, plan.found.rows)
     for one in failed[:1]:
         say(f"{len(failed)} failed, such as {one.item.where}: {one.error}", "red")
     figures = {"provider": "simulated" if job.simulate else client.base_url, **figures}

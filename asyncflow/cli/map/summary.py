@@ -114,6 +114,7 @@ def figures_of(
         "not_run": rows - counts.ended,
         "cut": counts.cut,
         "requests": used.attempts,
+        "cached": used.cached,
         "refused": used.refused,
         "reasked": used.reasked,
         "input_tokens": used.usage.input_tokens,
@@ -135,7 +136,7 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
         >>> figures = dict(rows=2, ok=1, failed=1, skipped=0, not_run=0, cut=0, seconds=2.0, requests=3)
         >>> figures |= dict(refused=0, input_tokens=10, output_tokens=5, cost=0.25, output="a.jsonl")
         >>> figures |= dict(errors=[dict(kind="E", count=1, where="in.jsonl:2", message="no")])
-        >>> figures |= dict(provider="simulated", reasked=0, kept=0)
+        >>> figures |= dict(provider="simulated", reasked=0, kept=0, cached=0)
         >>> print("\\n".join(lines_of(figures)))
         2 rows: 1 ok, 1 failed, in 2.0 s
         3 requests, 10 tokens read, 5 written, cost 0.25
@@ -148,6 +149,7 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
     rows += [f"{figures['not_run']:,} not asked"] if figures["not_run"] else []
     rows[0] += f" ({figures['kept']:,} of them kept)" if figures["kept"] else ""
     requests = [counted(figures["requests"], "request")]
+    requests += [f"{counted(figures['cached'], 'answer')} from the cache"] if figures["cached"] else []
     requests += [f"{figures['refused']:,} of them refused for now"] if figures["refused"] else []
     requests += [f"{figures['reasked']:,} asked again for the form"] if figures["reasked"] else []
     tokens = f"{figures['input_tokens']:,} tokens read, {figures['output_tokens']:,} written"
