@@ -1,4 +1,4 @@
-"""`Call`: one logical call, before it is sent."""
+"""`Call`: one logical call before it is sent, and `Target`: what many calls have in common."""
 
 from __future__ import annotations
 
@@ -11,12 +11,29 @@ import httpx
 from asyncflow.http.timeouts import Timeouts
 
 
+class Target:
+    """A method, an address, and headers, which may serve any number of calls: nobody changes them.
+
+    Attributes:
+        head: The request line and these headers as they go over the wire, kept by whoever writes them first.
+    """
+
+    __slots__ = ("head", "headers", "method", "url")
+
+    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.head: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What every attempt of one call has in common.
 
     Attributes:
-        method, url, headers, content, timeouts: What goes over the wire, and how long it may take.
+        target, headers, content, timeouts: What goes over the wire, the headers besides the target's own, and
+            how long it may take.
         repeatable: Whether the server may see it twice.
         keep_method: Whether a redirect that would turn it into a GET is an error.
         accept: Statuses that are no failure, besides the 2xx.
@@ -25,10 +42,9 @@ class Call:
         advice: What to do about a status, for the texts of errors.
     """
 
-    method: str
-    url: httpx.URL
-    headers: httpx.Headers
-    content: bytes | None = None
+    target: Target
+    content: bytes = b""
+    headers: Mapping[str, str] | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     repeatable: bool = False
     keep_method: bool = False
@@ -36,3 +52,28 @@ class Call:
     tokens: int | Callable[[], int] = 0
     used: Callable[[Any], int] | None = None
     advice: Mapping[int, str] | None = None
+
+    def request(self) -> httpx.Request:
+        """The same as httpx has it.
+
+        Example:
+            >>> target = Target("GET", httpx.URL("http://a.b"), httpx.Headers({"x": "1"}))
+            >>> Call(target, headers={"y": "2"}).request().headers["y"]
+            '2'
+        """
+        return httpx.Request(
+            self.target.method,
+            self.target.url,
+            headers=self.all_headers(),
+            content=self.content or None,
+            extensions={"timeout": self.timeouts.as_httpx()},
+        )
+
+    def all_headers(self) -> httpx.Headers:
+        """The target's and its own."""
+        if not self.headers:
+            return self.target.headers
+        headers = self.target.headers.copy()
+        for name, value in self.headers.items():
+            headers[name] = value
+        return headers

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import ssl
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -18,12 +17,11 @@ from asyncflow import clock, errors
 from asyncflow.http import address, failures, redirects
 from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
 from asyncflow.http.body import encode_json
-from asyncflow.http.call import Call
+from asyncflow.http.call import Call, Target
 from asyncflow.http.endpoint import Endpoint
 from asyncflow.http.lane import Lane, OpenLane
 from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
-from asyncflow.http.transport import Whole
 from asyncflow.http.wire import Wire
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.limits import Limits
@@ -175,15 +173,15 @@ class HTTPClient:
             all_headers["content-type"] = kind
         if headers:
             all_headers.update(headers)
-        target = _url(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
+        address = _url(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
         if params is not None:
-            target = target.copy_merge_params(params)
+            address = address.copy_merge_params(params)
         if idempotent is None:
             idempotent = method in IDEMPOTENT or "idempotency-key" in all_headers
         timeouts = self.timeouts if timeout is None else Timeouts.of(timeout)
-        return await self.call(
-            Call(method, target, all_headers, body, timeouts, idempotent, accept=accept), _as_it_is
-        )
+        target = Target(method, address, all_headers)
+        call = Call(target, body or b"", timeouts=timeouts, repeatable=idempotent, accept=accept)
+        return await self.call(call, _as_it_is)
 
     def call(self, call: Call, read: Callable[[httpx.Response], T]) -> Coroutine[Any, Any, T]:
         """Make a call, attempt after attempt, until `read` has made something of an answer. To be awaited.
@@ -289,25 +287,22 @@ class HTTPClient:
 
     async def _attempt(self, call: Call, read: Callable[[httpx.Response], T], retry: bool) -> T:
         """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
-        timeouts = call.timeouts
-        whole = Whole(self._max_body_size_bytes, timeouts.total if timeouts.total != math.inf else None)
-        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, whole)
         async with self.lane.attempt(call.tokens, retry=retry) as ticket:
             redirected = 0
             while True:
                 self._attempts += 1
-                response = await self._wire.send(request, timeouts)
+                response = await self._wire.send(call, self._max_body_size_bytes)
                 status = response.status_code
                 if status not in redirects.STATUSES or status in call.accept:
                     break
                 redirected += 1
                 if redirected > self._max_redirects:
-                    raise redirects.refused(request, response, f"it is number {redirected} in a row")
-                method, url, headers, content = redirects.following(request, response)
-                if call.keep_method and method != call.method:
+                    raise redirects.refused(response, f"it is number {redirected} in a row")
+                method, url, headers, content = redirects.following(response)
+                if call.keep_method and method != call.target.method:
                     where = failures.plain_url(url)
-                    raise redirects.refused(request, response, f"the right address is probably {where}")
-                request = self._wire.request(method, url, headers, content, timeouts, whole)
+                    raise redirects.refused(response, f"the right address is probably {where}")
+                call = replace(call, target=Target(method, url, headers), headers=None, content=content)
             ticket.answered(response.headers)
             if status >= 300 and status not in call.accept:
                 error = failures.from_status(response, call.advice)
@@ -322,13 +317,11 @@ class HTTPClient:
     async def _open(
         self, call: Call, begin: Callable[[Stream], Awaitable[T]], retry: bool
     ) -> tuple[Stream, T]:
-        timeouts = call.timeouts
-        request = self._wire.request(call.method, call.url, call.headers, call.content, timeouts, None)
         async with AsyncExitStack() as leave:
             ticket = await leave.enter_async_context(self.lane.attempt(call.tokens, retry=retry))
             self._attempts += 1
-            deadline = anyio.current_time() + timeouts.total
-            response = await self._wire.send(request, timeouts)
+            deadline = anyio.current_time() + call.timeouts.total
+            response = await self._wire.send(call, None)
             leave.push_async_callback(response.aclose)
             ticket.answered(response.headers)
             if response.status_code >= 300:

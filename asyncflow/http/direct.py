@@ -9,17 +9,23 @@ whole need. What needs more (a proxy, a stream, an upload in pieces) goes throug
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import aiohttp
 import httpx
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.hdrs import CONTENT_LENGTH
+from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
-from asyncflow.http.messages import BodyTooLargeError
+from asyncflow.http.aiohttp_errors import as_httpx
+from asyncflow.http.call import Call, Target
+from asyncflow.http.messages import BodyTooLargeError, BytesResponse
+from asyncflow.http.timeouts import Timeouts
 
 #: Headers that are written here, from the URL and the body, and not as the caller has them.
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
@@ -44,37 +50,55 @@ class Direct:
         self._connector = session.connector
         self._tls = tls
         self._origins: dict[tuple[str, bytes], ClientRequest] = {}
+        self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
 
-    async def exchange(
-        self, request: httpx.Request, content: bytes, timeout: aiohttp.ClientTimeout, max_size_bytes: int
-    ) -> tuple[RawResponseMessage, bytes]:
-        """The head of the answer, and its body, decompressed.
+    async def exchange(self, call: Call, max_size_bytes: int) -> httpx.Response:
+        """The answer, its body read and decompressed.
 
         Nothing is repeated here, also where a kept connection turns out to be closed: whoever repeats counts
         it, and asks its lane first.
 
         Raises:
-            aiohttp.ClientError, HttpProcessingError, OSError: As aiohttp has them.
-            TimeoutError: If the total is over.
+            httpx.TransportError: If there is no answer.
             BodyTooLargeError: If the body is larger than it may be; the rest stays unread.
-            httpx.TransportError: If the request cannot be sent at all.
 
         Cancelled, it closes its connection.
         """
-        origin = self._origin(request.url)
-        message = head_of(request, len(content)) + content
-        async with asyncio.timeout(timeout.total):
-            try:
-                connection = await self._connector.connect(origin, traces=[], timeout=timeout)
-            except TimeoutError as exc:
-                raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
-            try:
-                answer = await _talk(connection, message, request.method == "HEAD", timeout, max_size_bytes)
-            except BaseException:
-                connection.close()
-                raise
-            connection.release()
-            return answer
+        target = call.target
+        origin = self._origin(target.url)
+        message = head_of(call) + call.content
+        timeout = self._timeout(call.timeouts)
+        try:
+            async with asyncio.timeout(timeout.total):
+                try:
+                    connection = await self._connector.connect(origin, traces=[], timeout=timeout)
+                except TimeoutError as exc:
+                    raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
+                try:
+                    head, content = await _talk(
+                        connection, message, target.method == "HEAD", timeout, max_size_bytes
+                    )
+                except BaseException:
+                    connection.close()
+                    raise
+                connection.release()
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:  # OSError holds TimeoutError too
+            raise as_httpx(exc) from exc
+        reason = (head.reason or "").encode("latin-1", "replace")
+        return BytesResponse(head.code, as_decompressed(head), content, call, reason)
+
+    def _timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
+        known = self._timeouts.get(timeouts)
+        if known is None:
+            if len(self._timeouts) > 100:
+                self._timeouts.clear()
+            asked = timeouts.as_httpx()
+            total = timeouts.total if timeouts.total < math.inf else None
+            # A wait for data that is longer than the total never ends anything, and each timer costs.
+            read = None if timeouts.read >= timeouts.total else asked["read"]
+            known = aiohttp.ClientTimeout(total=total, connect=asked["connect"], sock_read=read)
+            self._timeouts[timeouts] = known
+        return known
 
     def _origin(self, url: httpx.URL) -> ClientRequest:
         """What the connector wants to know of a request: where it goes, which is the same for many."""
@@ -95,29 +119,51 @@ class Direct:
         return origin
 
 
-def head_of(request: httpx.Request, size_bytes: int) -> bytes:
-    """The request line and the headers.
+def head_of(call: Call) -> bytes:
+    """The request line and the headers, with the empty line that ends them.
 
     Raises:
         httpx.LocalProtocolError: If a line break or a null byte in them would make them something else.
 
     Example:
-        >>> head_of(httpx.Request("GET", "http://a.b/c?d", headers={"x": "1"}), 0).splitlines()[:2]
-        [b'GET /c?d HTTP/1.1', b'Host: a.b']
+        >>> target = Target("GET", httpx.URL("http://a.b/c?d"), httpx.Headers({"x": "1"}))
+        >>> head_of(Call(target, headers={"y": "2"}))
+        b'GET /c?d HTTP/1.1\\r\\nHost: a.b\\r\\nx: 1\\r\\ny: 2\\r\\n\\r\\n'
     """
-    url = request.url
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode(), url.raw_path, url.netloc)]
-    lines += [
-        b"%b: %b\r\n" % header
-        for header in request.headers.raw
-        if header[0] not in WRITTEN_HERE and header[0].lower() not in WRITTEN_HERE
-    ]
-    if size_bytes or request.method not in _WITHOUT_BODY:
-        lines.append(b"Content-Length: %d\r\n" % size_bytes)
-    head = b"".join(lines)
-    if not head.count(b"\n") == head.count(b"\r") == len(lines) + 1 or b"\0" in head:
-        raise httpx.LocalProtocolError("a header, or the method, holds a line break or a null byte")
+    target = call.target
+    if target.head is None:
+        url = target.url
+        first = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (target.method.encode(), url.raw_path, url.netloc)
+        target.head = _whole_lines(first, 2) + _lines(target.headers.raw)
+    head = target.head
+    if call.headers:
+        if any(name in target.headers for name in call.headers):  # which replaces the target's
+            return head_of(
+                replace(call, target=Target(target.method, target.url, call.all_headers()), headers=None)
+            )
+        head += _lines([(name.encode(), value.encode()) for name, value in call.headers.items()])
+    if call.content or target.method not in _WITHOUT_BODY:
+        return b"%bContent-Length: %d\r\n\r\n" % (head, len(call.content))
     return head + b"\r\n"
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in headers if header[0].lower() not in WRITTEN_HERE]
+    return _whole_lines(b"".join(lines), len(lines))
+
+
+def _whole_lines(text: bytes, count: int) -> bytes:
+    if not text.count(b"\n") == text.count(b"\r") == count or b"\0" in text:
+        raise httpx.LocalProtocolError("a header, or the method, holds a line break or a null byte")
+    return text
+
+
+def as_decompressed(head: aiohttp.ClientResponse | RawResponseMessage) -> tuple[tuple[bytes, bytes], ...]:
+    """An answer's headers, without those that no longer hold once aiohttp has decompressed the body."""
+    if CONTENT_ENCODING not in head.headers:
+        return head.raw_headers
+    gone = (b"content-encoding", b"content-length")
+    return tuple(pair for pair in head.raw_headers if pair[0].lower() not in gone)
 
 
 async def _talk(

@@ -10,7 +10,7 @@ import httpx
 
 from asyncflow.http import failures, hints
 from asyncflow.http.body import encode_json
-from asyncflow.http.call import Call
+from asyncflow.http.call import Call, Target
 from asyncflow.http.stream import Stream
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Meter(Protocol):
 class Endpoint:
     """What `HTTPClient.endpoint` returns."""
 
-    __slots__ = ("_advice", "_client", "_headers", "_method", "_url")
+    __slots__ = ("_advice", "_client", "_target")
 
     def __init__(
         self,
@@ -48,15 +48,13 @@ class Endpoint:
     ) -> None:
         self._client = client
         self._advice = advice
-        self._method = method
-        self._url = httpx.URL(url)
-        self._headers = headers
-        self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
+        headers.encoding = "utf-8"  # said once, else httpx works it out at every look
+        self._target = Target(method, httpx.URL(url), headers)
 
     @property
     def place(self) -> str:
         """The address without credentials."""
-        return failures.plain_url(self._url)
+        return failures.plain_url(self._target.url)
 
     def send(
         self,
@@ -123,16 +121,10 @@ class Endpoint:
         if meter is not None:
             tokens = partial(meter.reserve, size)
             used = partial(meter.used, size)
-        all_headers = self._headers
-        if headers:
-            all_headers = all_headers.copy()
-            for name, value in headers.items():
-                all_headers[name] = value
         return Call(
-            self._method,
-            self._url,
-            all_headers,
+            self._target,
             content,
+            headers,
             self._client.timeouts,
             repeatable=True,
             keep_method=True,

@@ -1,45 +1,19 @@
-"""httpx's Request and Response for bodies that are bytes already, at a fraction of the cost.
+"""httpx's Response for a body that is at hand: read and closed, at a fraction of the cost.
 
-httpx prepares headers, streams and decoders that nobody uses when the whole body is at hand; on a fast local
-server that preparation costs as much as sending the request. These are httpx's own types, and behave so.
+It is httpx's own type, and behaves so. Its request, which hardly anybody looks at, is made when it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import httpx
+
+from asyncflow.http.call import Call
 
 
 class BodyTooLargeError(httpx.DecodingError):
     """The body, decompressed, was larger than asked for; the rest of it was not read."""
-
-
-class BytesRequest(httpx.Request):
-    """A request whose body is bytes. Host and Content-Length are left to the transport."""
-
-    def __init__(
-        self,
-        method: str,
-        url: httpx.URL,
-        headers: httpx.Headers,
-        content: bytes,
-        extensions: Mapping[str, object],
-    ) -> None:
-        super().__init__(
-            method, url, headers=headers, stream=httpx.ByteStream(content), extensions=dict(extensions)
-        )
-        self._bytes = content
-
-    @property
-    def content(self) -> bytes:
-        return self._bytes
-
-    def read(self) -> bytes:
-        return self._bytes
-
-    async def aread(self) -> bytes:
-        return self._bytes
 
 
 class BytesResponse(httpx.Response):
@@ -50,19 +24,29 @@ class BytesResponse(httpx.Response):
         status_code: int,
         headers: Sequence[tuple[bytes, bytes]] | httpx.Headers,
         content: bytes,
-        request: httpx.Request,
+        call: Call,
         reason: bytes,
     ) -> None:
         super().__init__(
             status_code,
             headers=headers,
             stream=httpx.ByteStream(content),
-            request=request,
             extensions={"reason_phrase": reason},
         )
         self._bytes = content
+        self._call = call
         self.is_closed = True
         self.is_stream_consumed = True
+
+    @property
+    def request(self) -> httpx.Request:
+        if self._request is None:
+            self._request = self._call.request()
+        return self._request
+
+    @request.setter
+    def request(self, value: httpx.Request) -> None:
+        self._request = value
 
     @property
     def content(self) -> bytes:

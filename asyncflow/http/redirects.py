@@ -13,9 +13,7 @@ STATUSES = frozenset({301, 302, 303, 307, 308})
 _ABOUT_THE_BODY = ("content-length", "content-type", "transfer-encoding")
 
 
-def following(
-    request: httpx.Request, response: httpx.Response
-) -> tuple[str, httpx.URL, httpx.Headers, bytes | None]:
+def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, bytes]:
     """Method, address, headers and body of the request that follows a redirect.
 
     301, 302 and 303 turn anything but HEAD into GET, without the body; 307 and 308 keep both. Credentials go
@@ -27,10 +25,11 @@ def following(
     Example:
         >>> asked = httpx.Request("GET", "https://a.b/x", headers={"authorization": "Bearer k"})
         >>> answer = httpx.Response(302, headers={"location": "https://c.d/y"}, request=asked)
-        >>> method, url, headers, _ = following(asked, answer)
+        >>> method, url, headers, _ = following(answer)
         >>> str(url), "authorization" in headers
         ('https://c.d/y', False)
     """
+    request = response.request
     here = request.url
     location = response.headers.get("location", "")
     try:
@@ -39,9 +38,9 @@ def following(
     except (httpx.InvalidURL, ValueError):
         usable = False
     if not usable:
-        raise refused(request, response, "it names no address that can be followed")
+        raise refused(response, "it names no address that can be followed")
     if here.scheme == "https" and there.scheme == "http":
-        raise refused(request, response, f"it leads from https to http ({plain_url(there)})")
+        raise refused(response, f"it leads from https to http ({plain_url(there)})")
     headers = request.headers.copy()
     headers.pop("host", None)
     if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
@@ -52,11 +51,12 @@ def following(
         method, content = "GET", b""
         for name in _ABOUT_THE_BODY:
             headers.pop(name, None)
-    return method, there, headers, content or None
+    return method, there, headers, content
 
 
-def refused(request: httpx.Request, response: httpx.Response, why: str) -> errors.RedirectError:
+def refused(response: httpx.Response, why: str) -> errors.RedirectError:
     """The error of a redirect that is not followed."""
+    request = response.request
     url = plain_url(request.url)
     return errors.RedirectError(
         f"{request.method} {url}: {response.status_code} redirect not followed: {why}",

@@ -14,8 +14,6 @@ import anyio
 import httpx
 
 from asyncflow.http import proxies
-from asyncflow.http.body import read_whole
-from asyncflow.http.transport import WHOLE, Whole
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=15.0)
 
@@ -46,8 +44,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
             slot.stream = response.stream
             response.stream = slot
             response.request = request
-            whole: Whole | None = request.extensions.get(WHOLE)
-            return response if whole is None else await read_whole(response, whole.max_size_bytes)
+            return response
         except BaseException:
             await slot.throw_away()
             raise

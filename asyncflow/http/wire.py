@@ -13,10 +13,9 @@ import httpx
 from asyncflow import errors
 from asyncflow.http import failures
 from asyncflow.http.body import read_whole
-from asyncflow.http.messages import BytesRequest
+from asyncflow.http.call import Call
 from asyncflow.http.slots import SlotTransport
-from asyncflow.http.timeouts import Timeouts
-from asyncflow.http.transport import WHOLE, AiohttpTransport, Whole, aiohttp_serves
+from asyncflow.http.transport import AiohttpTransport, aiohttp_serves
 
 #: The type of a client that a user may bring along.
 HTTPXClient: TypeAlias = httpx.AsyncClient
@@ -53,44 +52,29 @@ class Wire:
         """Open again what was closed; nothing else."""
         self._closed = False
 
-    def request(
-        self,
-        method: str,
-        url: httpx.URL,
-        headers: httpx.Headers,
-        content: bytes | None,
-        timeouts: Timeouts,
-        whole: Whole | None,
-    ) -> httpx.Request:
-        """A request ready to be sent; a user's own client adds its headers and cookies."""
-        extensions = {"timeout": timeouts.as_httpx(), WHOLE: whole}
-        if self._client is not None:
-            return self._client.build_request(
-                method, url, headers=headers, content=content, extensions=extensions
-            )
-        if isinstance(self._route(), AiohttpTransport):
-            return BytesRequest(method, url, headers, content or b"", extensions)
-        return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+    async def send(self, call: Call, max_size_bytes: int | None) -> httpx.Response:
+        """The answer, of any status.
 
-    async def send(self, request: httpx.Request, timeouts: Timeouts) -> httpx.Response:
-        """The answer, of any status. Its body has been read if the request's `WHOLE` asks for it.
+        Args:
+            call: What to send, once.
+            max_size_bytes: The answer is read whole, and not larger than this. None: it is left open.
 
         Raises:
             HTTPError: If there was no answer, with its own class for each way to have none.
         """
+        transport = self._route()
         try:
-            transport = self._route()
-            if isinstance(transport, AiohttpTransport) and request.extensions.get(WHOLE) is not None:
-                return await transport.handle_async_request(request)  # keeps the total by itself
-            whole: Whole | None = request.extensions.get(WHOLE)
-            if not math.isfinite(timeouts.total):
-                return await self._send(request, whole)
-            with anyio.fail_after(timeouts.total):
-                return await self._send(request, whole)
+            if max_size_bytes is not None and isinstance(transport, AiohttpTransport):
+                direct = transport.direct(call)
+                if direct is not None:
+                    return await direct.exchange(call, max_size_bytes)
+            total = call.timeouts.total
+            with anyio.fail_after(total if total < math.inf else None):
+                return await self._send(call, transport, max_size_bytes)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise failures.from_httpx(exc, request) from exc
+            raise failures.from_httpx(exc, call.request()) from exc
         except TimeoutError as exc:
-            raise failures.from_httpx(httpx.TimeoutException("total"), request) from exc
+            raise failures.from_httpx(httpx.TimeoutException("total"), call.request()) from exc
 
     async def refusal(
         self, response: httpx.Response, max_size_bytes: int, advice: Mapping[int, str] | None
@@ -102,14 +86,24 @@ class Wire:
             return failures.from_httpx(exc, response.request)
         return failures.from_status(whole, advice) or failures.bad_answer(whole, "an answer that is none")
 
-    async def _send(self, request: httpx.Request, whole: Whole | None) -> httpx.Response:
-        if self._client is not None:
-            response = await self._client.send(request, stream=True, follow_redirects=False)
-        else:
-            assert self._transport is not None
-            response = await self._transport.handle_async_request(request)
+    async def _send(
+        self, call: Call, transport: httpx.AsyncBaseTransport | None, max_size_bytes: int | None
+    ) -> httpx.Response:
+        if transport is not None:
+            request = call.request()
+            response = await transport.handle_async_request(request)
             response.request = request
-        return response if whole is None else await read_whole(response, whole.max_size_bytes)
+        else:
+            assert self._client is not None
+            request = self._client.build_request(  # which adds the client's own headers and cookies
+                call.target.method,
+                call.target.url,
+                headers=call.all_headers(),
+                content=call.content or None,
+                timeout=httpx.Timeout(**call.timeouts.as_httpx()),
+            )
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+        return response if max_size_bytes is None else await read_whole(response, max_size_bytes)
 
     async def aclose(self) -> None:
         """Close what was opened here; a client or transport that was given stays open."""

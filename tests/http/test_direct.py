@@ -7,8 +7,8 @@ import pytest
 
 from asyncflow import errors
 from asyncflow.http import AiohttpTransport, HTTPClient
+from asyncflow.http.call import Call, Target
 from asyncflow.http.direct import head_of
-from asyncflow.http.transport import WHOLE, Whole
 from tests.http.raw import answer, raw_server, replies
 
 
@@ -18,16 +18,28 @@ from tests.http.raw import answer, raw_server, replies
 def test_the_head(method: str, size_bytes: int, length: bytes | None) -> None:
     """Host and Content-Length are written here, once, whatever the caller's headers say."""
     mine = {"Host": "other", "content-length": "99", "Transfer-Encoding": "chunked", "X-One": "ü"}
-    request = httpx.Request(method, "http://a.b:81/x%2Fy?z=ü", headers=httpx.Headers(mine, encoding="utf-8"))
-    first, *lines = head_of(request, size_bytes).split(b"\r\n")
+    target = Target(method, httpx.URL("http://a.b:81/x%2Fy?z=ü"), httpx.Headers(mine, encoding="utf-8"))
+    for _ in range(2):  # what the target keeps is good for the next call
+        head = head_of(Call(target, b"x" * size_bytes, {"x-two": "2", "Connection": "close"}))
+    first, *lines = head.split(b"\r\n")
     assert first == method.encode() + b" /x%2Fy?z=%C3%BC HTTP/1.1"
     assert lines == [
         b"Host: a.b:81",
         b"X-One: " + "ü".encode(),
+        b"x-two: 2",
         *([] if length is None else [b"Content-Length: " + length]),
         b"",
         b"",
     ]
+
+
+def test_a_call_replaces_its_targets_headers() -> None:
+    """Of a header that both have the call's counts, and the next call has the target's again."""
+    target = Target("GET", httpx.URL("http://a.b"), httpx.Headers({"accept": "*/*"}))
+    assert (
+        b"\r\naccept: text/plain\r\n\r\n" in head_of(Call(target, headers={"Accept": "text/plain"})).lower()
+    )
+    assert b"\r\naccept: */*\r\n\r\n" in head_of(Call(target)).lower()
 
 
 @pytest.mark.parametrize("name", ["x", "x-two"])
@@ -47,9 +59,11 @@ async def test_a_header_is_one_line(name: str, value: str) -> None:
 async def test_addresses_that_are_none(address: str) -> None:
     """A scheme that is not HTTP, or no host, told by the transport itself: clients look before."""
     transport = AiohttpTransport()
-    request = httpx.Request("GET", address, extensions={WHOLE: Whole(1000, None)})
+    call = Call(Target("GET", httpx.URL(address), httpx.Headers()))
+    direct = transport.direct(call)
+    assert direct is not None
     with pytest.raises(httpx.UnsupportedProtocol, match="http or https"):
-        await transport.handle_async_request(request)
+        await direct.exchange(call, 1000)
     await transport.aclose()
 
 
