@@ -112,6 +112,7 @@ class Recall:
                             self._busy = False
                             return
             except BaseException as exc:
+                self._cursor = 0  # no reading on from there: who asks for what is there is told
                 for question in questions:
                     question.error = exc
             homes: dict[object, list[_Question]] = {}

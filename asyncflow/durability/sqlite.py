@@ -28,6 +28,8 @@ from asyncflow.errors import StoreError, StoreFormatError
 APPLICATION_ID = 0x61666C77
 _MAGIC = b"SQLite format 3\x00"
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre", "afs"}
+#: What is mounted where, on Linux.
+MOUNTS = Path("/proc/mounts")
 _CACHE_KIB = 64 * 1024
 
 
@@ -43,7 +45,7 @@ def prepare(path: Path) -> None:
         StoreFormatError: If the file is something else, or of a newer version; it is left as it is.
         StoreError: If it cannot be made.
     """
-    _warn_of_network(path)
+    warn_of_network(path)
     try:
         for draft in path.parent.glob(glob.escape(path.name) + ".new-*"):  # of a process that was killed
             draft.unlink(missing_ok=True)
@@ -76,9 +78,20 @@ def check_header(path: Path, *, older: bool = False) -> int:
     version, application = struct.unpack_from(">i", head, 60)[0], struct.unpack_from(">I", head, 68)[0]
     if application != APPLICATION_ID:
         raise StoreFormatError(f"{path} is a SQLite file of some other program. It was left as it is")
+    if _is_cut_off(path, head):
+        raise StoreFormatError(f"{path} is cut off: it is shorter than its header says. It was left as it is")
     if version != tables.VERSION and not (older and migrations.OLDEST <= version < tables.VERSION):
         raise StoreFormatError(migrations.refusal(str(path), version))
     return int(version)
+
+
+def _is_cut_off(path: Path, head: bytes) -> bool:
+    """Whether pages are missing at the end. While there is a log, they may be there; then SQLite decides."""
+    log = beside(path, "-wal")
+    if log.exists() and log.stat().st_size:
+        return False
+    size, (pages,) = struct.unpack_from(">H", head, 16)[0], struct.unpack_from(">I", head, 28)
+    return bool(path.stat().st_size < pages * (65536 if size == 1 else size))
 
 
 def migrate(path: Path, version: int) -> None:
@@ -218,7 +231,7 @@ def _with_pragmas(engine: Engine, *pragmas: str) -> Engine:
     return engine
 
 
-def _warn_of_network(path: Path) -> None:
+def warn_of_network(path: Path) -> None:
     kind = _file_system(path)
     if kind in _NETWORK:
         warnings.warn(
@@ -235,7 +248,7 @@ def _file_system(path: Path) -> str:
         return ""
     best, kind = "", ""
     try:
-        lines = Path("/proc/mounts").read_text().splitlines()
+        lines = MOUNTS.read_text().splitlines()
     except OSError:
         return ""
     where = str(path.parent.resolve()) + "/"

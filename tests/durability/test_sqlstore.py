@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -82,12 +81,13 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
         refused(path, says)
 
 
-def test_a_file_cut_off_or_overwritten_is_refused(tmp_path: Path) -> None:
+def test_a_file_overwritten_in_parts_is_refused(tmp_path: Path) -> None:
     """Damage is told at the opening after a crash, or when the damaged record is read."""
     path = tmp_path / "runs.db"
     filled(path, 2000)
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes(4096 * 4) + data[middle + 4096 * 4 :])
     (tmp_path / "runs.db.lock").write_text('{"pid": 1, "host": "h", "started": "s", "dirty": true}')
     with pytest.raises(StoreFormatError, match="damaged"):
         SQLStore(path).open_writer()
@@ -120,14 +120,6 @@ def test_where_nothing_can_be_written_the_opening_says_so(tmp_path: Path) -> Non
     with pytest.raises(NotSupportedError, match="postgresql"):
         SQLStore("postgresql://x/y")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_told_at_the_opening(tmp_path: Path) -> None:
-    """By the name of the file that could not be made."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="Permission denied"):
-        SQLStore(tmp_path / "runs.db").open_writer()
 
 
 def test_another_process_is_named(tmp_path: Path) -> None:
