@@ -23,6 +23,10 @@ from asyncflow.engine.hosts import running_host
 from asyncflow.errors import KeyNeededError, NotStorableError, ResumeMismatchError, StoreError
 
 
+#: A plain node holds the loop until its result is committed, which a busy machine may make long.
+pytestmark = pytest.mark.filterwarnings("ignore:.* has held the event loop")
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
