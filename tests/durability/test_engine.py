@@ -22,7 +22,6 @@ from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.errors import KeyNeededError, NotStorableError, ResumeMismatchError, StoreError
 
-
 #: A plain node holds the loop until its result is committed, which a busy machine may make long.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has held the event loop")
 
