@@ -51,7 +51,7 @@ class Kept:
         self._provider = provider
         self._opened = AsyncExitStack()
         self._can_open = self._lazily = hasattr(cache, "__aenter__")
-        self._is_open = False
+        self._is_open = self._closed = False
         self._told = False
         self.hits = self.misses = self.failures = 0
 
@@ -61,15 +61,17 @@ class Kept:
             door: Any = self.cache
             await self._opened.enter_async_context(door)
             self._is_open, self._lazily = True, False
+        self._closed = False
 
     async def aclose(self) -> None:
         """Close what `open` opened. Safe to call twice."""
         self._is_open = self._lazily = False
+        self._closed = True
         await self._opened.aclose()
 
     async def find(self, key: str, form: Form | None) -> Completion | None:
         """The answer that was kept, where it still has the form that is asked for."""
-        if self.cache is None:
+        if self.cache is None or self._closed:
             return None
         if self._lazily:  # the client is used without `async with`
             await self.open()
@@ -87,7 +89,7 @@ class Kept:
 
     async def keep(self, key: str, completion: Completion) -> None:
         """Keep an answer, if it is whole and good."""
-        if self.cache is None or not is_good(completion):
+        if self.cache is None or self._closed or not is_good(completion):
             return
         try:
             await self.cache.put(key, completion.raw)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -300,5 +302,76 @@ def test_a_forked_child_leaves_it_alone(tmp_path: Path) -> None:
                     os._exit(status)
             _, status = await asyncio.to_thread(os.waitpid, child, 0)
             assert status == 0 and await cache.get("a") == 1
+
+    asyncio.run(main())
+
+
+_CHILD = """
+import asyncio, random, sys
+from asyncflow.durability import ResponseCache
+
+async def main():
+    numbers = list(range(500))
+    random.Random(sys.argv[2]).shuffle(numbers)
+    async with ResponseCache(sys.argv[1], most=10_000) as cache:
+        for n in numbers:
+            await cache.put(str(n), n)
+            if n % 10 == 0:
+                await asyncio.sleep(0)
+        for n in numbers:
+            assert await cache.get(str(n)) == n
+    print(cache.statistics().lost, cache.statistics().kept >= 500, cache.statistics().reads_only)
+
+asyncio.run(main())
+"""
+
+
+def test_two_processes_keep_the_same_answers_on_postgres(postgres_url: str) -> None:
+    """Opened in the same moment, writing the same keys in another order: nothing is lost, nobody waits."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _CHILD, postgres_url, seed],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in "abc"
+    ]
+    said = [child.communicate(timeout=50) for child in children]
+    assert said == [("0 True False\n", "")] * 3
+
+
+_KILLED = """
+import asyncio, itertools, sys
+from asyncflow.durability import ResponseCache
+
+async def main():
+    async with ResponseCache(sys.argv[1]) as cache:
+        for n in itertools.count():
+            await cache.put(str(n), n)
+            if n % 10 == 0:
+                await asyncio.sleep(0)
+            if n == 1000:
+                await cache.size()  # these are written
+                print("now", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_killed_process_leaves_whole_answers(tmp_path: Path) -> None:
+    """After SIGKILL in the middle of writing, what was written is there, and every answer is right."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(tmp_path / "r.db")], stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None and child.stdout.readline() == "now\n"
+        child.kill()
+
+    async def main() -> None:
+        async with ResponseCache(tmp_path / "r.db") as cache:
+            found = [await cache.get(str(n)) for n in range(2000)]
+            assert found[:1001] == list(range(1001))
+            assert all(value in (None, n) for n, value in enumerate(found))
 
     asyncio.run(main())

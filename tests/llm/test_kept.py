@@ -201,13 +201,17 @@ async def test_an_estimate_is_of_real_calls() -> None:
 
 @pytest.mark.asyncio
 async def test_without_async_with(tmp_path: Path) -> None:
-    """The cache is opened by the first call, and closed by `aclose`."""
+    """The cache is opened by the first call, and closed by `aclose`; then it is not looked at."""
     async with SimulatedProvider(latency=0) as provider:
-        for asked in (1, 1):
+        for _ in range(2):
             llm = client(provider, cache=tmp_path / "r.db")
             await llm.complete("x")
             await llm.aclose()
-            assert provider.statistics().asked == asked
+            with pytest.raises(RuntimeError, match="closed"):
+                await llm.complete("x")
+            assert llm.statistics().cache_failures == 0 and provider.statistics().asked == 1
+        async with llm:
+            assert (await llm.complete("x")).cached
 
 
 @pytest.mark.asyncio
