@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +21,10 @@ from asyncflow.llm.kept import Kept, key_for
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
 from asyncflow.llm.reask import reask
-from asyncflow.llm.spending import CallMeter, Spending
+from asyncflow.llm.received import Received
+from asyncflow.llm.spending import CallMeter, EmbeddingMeter, Spending
 from asyncflow.llm.stream import TextStream
+from asyncflow.policy.budget import Reservation
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.tokens import TokenEstimate
 from asyncflow.waiting import spent
@@ -74,31 +77,50 @@ class Asking:
 
     def stream(self, ask: Ask) -> TextStream:
         """The answer piece by piece."""
+        body = self._provider.body(ask, self._base_url)
+        meter = CallMeter(self.estimate, ask.max_tokens)
+        size = len(encode_json(body))
+        money = (
+            None if self._spending is None else self._spending.reserve(self.estimate, size, ask.max_tokens)
+        )
 
-        def open_stream(
-            begin: Callable[[Stream], Awaitable[str]],
-        ) -> Coroutine[Any, Any, tuple[Stream, str]]:
-            body = self._provider.body(ask, self._base_url)
-            meter = CallMeter(self.estimate, ask.max_tokens)
-            return self._endpoint.open(body, begin, headers=self._call_headers(), meter=meter)
+        def spend(usage: Usage) -> None:
+            if money is not None:
+                money.cost(self.cost(usage) or 0.0)
+            self._spend(usage, counted=True)
 
-        if self._spending is not None:
-            self._spending.budget.check()
-        return TextStream(self._provider, open_stream, self._count)
+        received = Received(meter, size, spend)
 
-    def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Coroutine[Any, Any, Embeddings]:
-        """The vectors of one request. To be awaited."""
+        async def open_stream(begin: Callable[[Stream], Awaitable[str]]) -> tuple[Stream, str]:
+            async with AsyncExitStack() as stack:
+                if money is not None:
+                    await stack.enter_async_context(money)
+                opened = await self._endpoint.open(body, begin, headers=self._call_headers(), meter=meter)
+                stack.pop_all()  # what is left of the money is given back when the stream is left
+                received.release = None if money is None else money.end
+            return opened
 
-        def read(answer: Any, request_id: str | None) -> Embeddings:
-            usage = self._provider.usage(answer)
-            self._spend(usage)
-            vectors = vectors_of(answer, len(body["input"]))
-            return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
+        return TextStream(self._provider, open_stream, received, self._priced)
 
-        if self._spending is not None:
-            self._spending.budget.check()
-        headers = self._call_headers()
-        return endpoint.send(body, headers=headers, read=read, used=lambda one: one.usage.total_tokens)
+    async def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Embeddings:
+        """The vectors of one request."""
+        meter = EmbeddingMeter(self.estimate)
+
+        async with AsyncExitStack() as stack:
+            money: Reservation | None = None
+            if self._spending is not None:
+                set_aside = self._spending.reserve(self.estimate, len(encode_json(body)), 0)
+                money = await stack.enter_async_context(set_aside)
+
+            def read(answer: Any, request_id: str | None) -> Embeddings:
+                usage = self._provider.usage(answer)
+                if money is not None:
+                    money.cost(self.cost(usage) or 0.0)
+                self._spend(usage, counted=True)
+                vectors = vectors_of(answer, len(body["input"]))
+                return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
+
+            return await endpoint.send(body, headers=self._call_headers(), read=read, meter=meter)
 
     def _fresh(self, ask: Ask, form: Form | None, reasks: int) -> Coroutine[Any, Any, Completion]:
         return self._send(ask) if form is None else self._in_form(ask, form, reasks)
@@ -117,7 +139,11 @@ class Asking:
         async with spending.reserve(meter.estimate, size, meter.max_tokens) as call:
 
             def read(answer: Any, request_id: str | None) -> Completion:
-                call.cost(spending.price.of(self._provider.usage(answer)))  # unusable ones are paid for too
+                usage = self._provider.usage(answer)
+                if usage.reported:
+                    call.cost(spending.price.of(usage))  # unusable ones are paid for too
+                else:
+                    call.cost(call.probably)
                 return self._read(answer, request_id, counted=True)
 
             return await self._endpoint.send(body, headers=self._call_headers(), read=read, meter=meter)
@@ -151,6 +177,9 @@ class Asking:
 
     def _count(self, completion: Completion, *, counted: bool = False) -> Completion:
         self._spend(completion.usage, counted=counted)
+        return self._priced(completion)
+
+    def _priced(self, completion: Completion) -> Completion:
         if self._price is None:
             return completion
         return replace(completion, cost=self._price.of(completion.usage))

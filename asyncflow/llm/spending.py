@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncflow.llm.completion import Completion, Usage
+from asyncflow.llm.embeddings import Embeddings
 from asyncflow.llm.price import Price
 from asyncflow.policy.budget import Budget, Reservation
 from asyncflow.policy.tokens import TokenEstimate
@@ -21,18 +22,19 @@ class Spending:
     Example:
         >>> spending = Spending(Price(1.0, 10.0), Budget(5.0))
         >>> spending.reserve(TokenEstimate(), 4000, 500).at_most
-        0.006
+        0.009
     """
 
     price: Price
     budget: Budget
 
     def reserve(self, estimate: TokenEstimate, size_bytes: int, max_tokens: int | None) -> Reservation:
-        """Set aside what one request of this size costs."""
+        """Set aside what one request of this size costs; at most a token for each of its bytes is read."""
         read, written = estimate.input_tokens(size_bytes), estimate.output_tokens(max_tokens)
         longest = max_tokens if max_tokens is not None else _LONGEST * written
+        most = max(read, estimate.most_input_tokens(size_bytes))
         return self.budget.reserve(
-            probably=self.price.of(Usage(read, written)), at_most=self.price.of(Usage(read, longest))
+            probably=self.price.of(Usage(read, written)), at_most=self.price.of(Usage(most, longest))
         )
 
 
@@ -48,10 +50,41 @@ class CallMeter:
         return self.estimate.reserve(size_bytes, self.max_tokens)
 
     def used(self, size_bytes: int, result: Any) -> int:
-        """Tokens that the call used; answers without a report count as reserved."""
+        """Tokens that the call with this answer used."""
         assert isinstance(result, Completion)
-        usage = result.usage
-        if not usage.total_tokens:
-            return self.reserve(size_bytes)
-        self.estimate.learn(size_bytes, usage.input_tokens, usage.output_tokens)
-        return usage.total_tokens
+        return self.counted(size_bytes, result.usage, result.text).total_tokens
+
+    def counted(self, size_bytes: int, usage: Usage, text: str, *, whole: bool = True) -> Usage:
+        """What an answer used: as it reports, else by its size; learns from it if it is whole.
+
+        Args:
+            size_bytes: Of the request.
+            usage: What the answer reported; all of it, some, or nothing.
+            text: What came of it.
+            whole: Whether more would have come.
+        """
+        if whole and usage.total_tokens:
+            self.estimate.learn(size_bytes, usage.input_tokens, usage.output_tokens)
+            return usage
+        written = max(usage.output_tokens, self.estimate.input_tokens(len(text.encode("utf-8", "replace"))))
+        read = usage.input_tokens or self.estimate.input_tokens(size_bytes)
+        if whole:
+            self.estimate.learn(size_bytes, 0, written)
+        return Usage(read, written, usage.cached_input_tokens, reported=False)
+
+
+@dataclass(slots=True)
+class EmbeddingMeter:
+    """The same for a request of embeddings, which writes nothing."""
+
+    estimate: TokenEstimate
+
+    def reserve(self, size_bytes: int) -> int:
+        """Tokens to reserve for a request of this size."""
+        return self.estimate.input_tokens(size_bytes)
+
+    def used(self, size_bytes: int, result: Any) -> int:
+        """Tokens that the request used."""
+        assert isinstance(result, Embeddings)
+        self.estimate.learn(size_bytes, result.usage.input_tokens, 0)
+        return result.usage.total_tokens or self.reserve(size_bytes)

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asyncflow.http import Event, Stream, UnusableAnswerError
-from asyncflow.llm.completion import Completion, Usage
+from asyncflow.llm.completion import Completion
 from asyncflow.llm.provider import Piece, Provider
+from asyncflow.llm.received import Received
 
 #: Opens the stream: takes what reads its beginning, gives the stream and the first text.
 Open = Callable[[Callable[[Stream], Awaitable[str]]], Awaitable[tuple[Stream, str]]]
@@ -25,19 +26,23 @@ class TextStream:
     Raises:
         HTTPError: `HTTPConnectionError` where the stream is cut, `BadAnswerError` where it ends before the
             answer does, `ServerError` and its kin where an event tells of a failure.
+        BudgetSpentError: Before anything is sent, where `max_cost` leaves no room for it.
     """
 
     def __init__(
-        self, provider: Provider, open_stream: Open, finished: Callable[[Completion], Completion]
+        self,
+        provider: Provider,
+        open_stream: Open,
+        received: Received,
+        priced: Callable[[Completion], Completion],
     ) -> None:
         self._provider = provider
         self._open = open_stream
-        self._finished = finished
+        self._received = received
+        self._priced = priced
         self._stream: Stream | None = None
         self._opened = False
-        self._texts: list[str] = []
         self._finish_reason: str | None = None
-        self._usage = Usage(reported=False)
         self._model = ""
         self._ended = False
         self._whole: Completion | None = None
@@ -67,7 +72,7 @@ class TextStream:
             else:
                 text = await self._next(self._stream)
             if text:
-                self._texts.append(text)
+                self._received.texts.append(text)
                 return text
             await self._end()
         except (StopAsyncIteration, GeneratorExit):
@@ -97,8 +102,8 @@ class TextStream:
 
     async def _begin(self, stream: Stream) -> str:
         """The first text: a new attempt starts from nothing."""
-        self._texts, self._finish_reason, self._ended = [], None, False
-        self._usage, self._whole = Usage(reported=False), None
+        self._received.begin(stream)
+        self._finish_reason, self._whole, self._ended = None, None, False
         if stream.is_events:
             return await self._next(stream)
         try:
@@ -138,24 +143,19 @@ class TextStream:
         self._model = piece.model or self._model
         self._ended = self._ended or piece.end
         if piece.usage is not None:
-            old, new = self._usage, piece.usage
-            self._usage = Usage(
-                max(old.input_tokens, new.input_tokens),
-                max(old.output_tokens, new.output_tokens),
-                max(old.cached_input_tokens, new.cached_input_tokens),
-            )
+            self._received.take(piece.usage)
 
     async def _end(self) -> None:
         if self._completion is None and self._stream is not None:
             whole = self._whole or Completion(
-                text="".join(self._texts),
-                usage=self._usage,
+                text="".join(self._received.texts),
+                usage=self._received.usage,
                 finish_reason=self._finish_reason or "stop",
                 model=self._model,
                 request_id=self._stream.request_id,
             )
-            self._completion = self._finished(whole)
-            self._stream.ticket.used(whole.usage.total_tokens)
+            self._received.usage, self._received.whole = whole.usage, True
+            self._completion = self._priced(whole)
             if self._stream.is_events:
                 await self._stream.drain()
         await self.aclose()

@@ -160,6 +160,10 @@ class Reservation:
         """What an attempt of the call really cost; attempts add up."""
         self._cost += amount
 
+    def end(self) -> None:
+        """The call is over. Once; for a call that is no block of code, in the place of `__aexit__`."""
+        self._budget._leave(self, self._cost)
+
     async def __aenter__(self) -> Reservation:
         await self._budget._enter(self)
         return self
@@ -167,7 +171,7 @@ class Reservation:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._budget._leave(self, self._cost)
+        self.end()
 
 
 def may_start(

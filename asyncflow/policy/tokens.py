@@ -56,6 +56,12 @@ class TokenEstimate:
         """Tokens that a prompt of this size has, on average."""
         return math.ceil(size_bytes * self._input / self._bytes - 1e-9)
 
+    def most_input_tokens(self, size_bytes: int) -> int:
+        """Tokens that a prompt of this size has at most: one a byte, or twice the average once known."""
+        if len(self._newest) < _FEW:
+            return size_bytes
+        return min(size_bytes, 2 * self.input_tokens(size_bytes))
+
     def output_tokens(self, max_tokens: int | None = None) -> int:
         """Tokens that nineteen of twenty answers stay within, and never more than `max_tokens`."""
         seen = self._sorted

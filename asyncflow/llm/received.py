@@ -1,0 +1,55 @@
+"""What has come of one streamed answer, and what that costs, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from asyncflow.http import Stream
+from asyncflow.llm.completion import Usage
+from asyncflow.llm.spending import CallMeter
+
+
+class Received:
+    """Counts a streamed answer when it is left: read to its end, cut, cancelled, or let go.
+
+    An answer that tells its usage counts as that. One that was left before counts as what had come of it by
+    then; so a lane gets back what was reserved for the rest.
+
+    Args:
+        meter: What its call may use; learns from answers that came whole.
+        size_bytes: The size of its request.
+        spend: Takes what it used, once for each attempt.
+    """
+
+    __slots__ = ("_meter", "_size_bytes", "_spend", "release", "texts", "usage", "whole")
+
+    def __init__(self, meter: CallMeter, size_bytes: int, spend: Callable[[Usage], None]) -> None:
+        self._meter = meter
+        self._size_bytes = size_bytes
+        self._spend = spend
+        self.texts: list[str] = []
+        self.usage = Usage(reported=False)
+        self.whole = False
+        #: Gives back what is left of the call's money, once the stream is open.
+        self.release: Callable[[], None] | None = None
+
+    def begin(self, stream: Stream) -> None:
+        """A new attempt starts from nothing."""
+        self.texts, self.usage, self.whole = [], Usage(reported=False), False
+        stream.leave.callback(self._left, stream)
+
+    def take(self, usage: Usage) -> None:
+        """An event tells of usage: the largest numbers count."""
+        old = self.usage
+        self.usage = Usage(
+            max(old.input_tokens, usage.input_tokens),
+            max(old.output_tokens, usage.output_tokens),
+            max(old.cached_input_tokens, usage.cached_input_tokens),
+        )
+
+    def _left(self, stream: Stream) -> None:
+        used = self._meter.counted(self._size_bytes, self.usage, "".join(self.texts), whole=self.whole)
+        stream.ticket.used(used.total_tokens)
+        self._spend(used)
+        if self.release is not None:
+            self.release()

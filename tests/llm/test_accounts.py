@@ -1,0 +1,146 @@
+"""What streams and embeddings use of quotas and of money, however they end."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from asyncflow import errors
+from asyncflow.llm import LLMClient, Price
+from asyncflow.policy import Limits
+from asyncflow.testing import SimulatedProvider
+from asyncflow.testing.asked import count_tokens
+
+TEXT = "word " * 40
+PROVIDERS = ["openai", "anthropic"]
+
+pytestmark = pytest.mark.asyncio
+
+
+def client(provider: SimulatedProvider, kind: str = "openai", **options: object) -> LLMClient:
+    url = provider.base_url if kind == "openai" else provider.anthropic_base_url
+    return LLMClient("m", provider=kind, base_url=url, api_key="", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_a_stream_is_settled_and_teaches(kind: str) -> None:
+    """Read to its end it counts as its last event reports, and the next reservation rests on it."""
+    limits = Limits(tokens_per_minute=100_000)
+    async with SimulatedProvider(latency=0, reply=lambda asked: TEXT) as provider:
+        async with client(provider, kind, limits=limits) as llm:
+            async with llm.stream("say it", max_tokens=1000) as pieces:
+                await anext(pieces)
+                assert limits.statistics()[0].tokens_last_minute >= 1000
+                rest = [text async for text in pieces]
+            usage = pieces.completion.usage
+            assert len(rest) > 10 and usage.reported and llm.statistics().usage == usage
+            assert limits.statistics()[0].tokens_last_minute == usage.total_tokens < 100
+            lane = llm._http.lane
+    assert lane.estimate.output_tokens(1000) == pytest.approx(usage.output_tokens * 1.25, abs=1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+@pytest.mark.parametrize("how", ["cut", "left", "cancelled", "let go"])
+async def test_a_stream_that_does_not_end_counts_what_came(how: str, kind: str) -> None:
+    """Cut, left, cancelled or let go, it has used its prompt and what was received; the rest goes back."""
+    limits = Limits(tokens_per_minute=100_000)
+    script = ["cut"] if how == "cut" else []
+    async with SimulatedProvider(
+        latency=0, seconds_per_token=0.002, reply=lambda asked: TEXT, script=script
+    ) as provider:
+        async with client(provider, kind, limits=limits, price=Price(1.0, 1.0)) as llm:
+            pieces = llm.stream("say it", max_tokens=1000)
+            texts = []
+            if how == "cut":
+                with pytest.raises(errors.HTTPConnectionError):
+                    async for text in pieces:
+                        texts.append(text)
+            elif how == "cancelled":
+                with anyio.CancelScope() as scope:
+                    async for text in pieces:
+                        texts.append(text)
+                        if len(texts) == 10:
+                            scope.cancel()
+            else:
+                async for text in pieces:
+                    texts.append(text)
+                    if len(texts) == 10:
+                        break
+                if how == "left":
+                    await pieces.aclose()
+                del pieces
+            with anyio.fail_after(5):
+                while limits.statistics()[0].running:
+                    await anyio.sleep(0.001)
+            used = limits.statistics()[0].tokens_last_minute
+            seen = llm.statistics()
+    received = count_tokens("".join(texts))
+    assert received <= used <= received + 60  # the prompt comes on top, by its size
+    assert seen.usage.total_tokens == used and not seen.usage.reported
+    assert seen.cost == pytest.approx(used / 1e6) and seen.running == 0
+
+
+async def test_a_stream_cancelled_before_its_answer_gives_all_back() -> None:
+    """Nothing came, and nothing is charged."""
+    limits = Limits(tokens_per_minute=100_000)
+    async with SimulatedProvider(latency=60, spread=0) as provider:
+        async with client(provider, limits=limits) as llm:
+            with anyio.move_on_after(0.2):
+                await anext(llm.stream("say it", max_tokens=1000))
+            assert limits.statistics()[0].tokens_last_minute == 0 == limits.statistics()[0].running
+
+
+async def test_streams_keep_to_the_budget() -> None:
+    """Many at once never pass `max_cost`, and what is not started says so before anything is sent."""
+    reply = "12345678" * 4
+    async with SimulatedProvider(latency=0.005, reply=lambda asked: reply) as provider:
+        async with client(provider, price=Price(0.0, 1e6), max_cost=100.0) as llm:
+            stopped = 0
+
+            async def one(number: int) -> None:
+                nonlocal stopped
+                try:
+                    assert "".join([text async for text in llm.stream(f"{number}", max_tokens=12)]) == reply
+                except errors.BudgetSpentError:
+                    stopped += 1
+
+            async with anyio.create_task_group() as group:
+                for number in range(30):
+                    group.start_soon(one, number)
+            assert llm.statistics().cost == 96.0  # eight tokens each
+        assert provider.statistics().asked == 12 == 30 - stopped
+
+
+async def test_embeddings_keep_to_the_budget() -> None:
+    """The same for requests of embeddings."""
+    async with SimulatedProvider(latency=0.005) as provider:
+        async with client(provider, price=Price(1e6, 0.0), max_cost=1000.0) as llm:
+            stopped = []
+
+            async def one(number: int) -> None:
+                try:
+                    await llm.embed([f"text {number} " * 20])
+                except errors.BudgetSpentError as error:
+                    stopped.append(error.reason)
+
+            async with anyio.create_task_group() as group:
+                for number in range(60):
+                    group.start_soon(one, number)
+            cost = llm.statistics().cost
+        each = cost / provider.statistics().asked if cost else 0.0
+        assert 1000.0 - 2 * each <= (cost or 0.0) <= 1000.0 + each
+        assert stopped == ["budget"] * (60 - provider.statistics().asked)
+
+
+async def test_a_provider_that_reports_no_usage_is_not_free() -> None:
+    """Where answers tell no usage, the budget counts what calls probably cost."""
+    from tests.http.raw import answer, raw_server, replies
+
+    body = b'{"choices": [{"message": {"content": "hello"}}]}'
+    async with raw_server(replies(answer(body))) as server:
+        llm = LLMClient("m", base_url=server.url, api_key="", price=Price(0.0, 1e6), max_cost=30.0)
+        async with llm:
+            with pytest.raises(errors.BudgetSpentError):
+                for number in range(20):
+                    await llm.complete(f"{number}", max_tokens=9)
+    assert 2 <= len(server.requests) <= 10
