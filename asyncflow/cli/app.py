@@ -9,6 +9,7 @@ import typer
 
 from asyncflow.cli.items.command import app as items
 from asyncflow.cli.map.command import map_rows
+from asyncflow.cli.run.command import run_flow
 from asyncflow.cli.runs.command import app as runs
 from asyncflow.cli.simulate import simulate
 
@@ -62,4 +63,5 @@ def demo(
 app.add_typer(runs, name="runs", no_args_is_help=True)
 app.add_typer(items, name="items", no_args_is_help=True)
 app.command("map")(map_rows)
+app.command("run")(run_flow)
 app.command("simulate")(simulate)

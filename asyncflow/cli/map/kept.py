@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from asyncflow.cli.map.result import result_of
 from asyncflow.cli.map.rows import Row
 from asyncflow.cli.store.named import Name
 from asyncflow.cli.usage import UsageError
-from asyncflow.durability import Fingerprint, as_store, compare, writer
+from asyncflow.durability import Fingerprint, as_store, compare
 from asyncflow.durability.readback import read_back
 from asyncflow.durability.store import FAILED, Record, RunRow, Store, StoreReader
 from asyncflow.errors import ResumeMismatchError
@@ -36,7 +36,7 @@ class Standing:
         done, failed, in_flight: Of the input.
         failed_rows: Where in the input those are that failed.
         gone: Records of rows that are no longer in the input.
-        cost: Of all that is recorded of these rows.
+        cost: Of all that the run has asked so far.
     """
 
     done: int = 0
@@ -95,20 +95,6 @@ class Kept:
             with self._reader() as reader:
                 self.run = self.name.latest(reader)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Be the one process that writes to it, for the block; make it if it is not there.
-
-        Raises:
-            StoreLockedError: If another process is.
-            StoreError: If it cannot be written to.
-        """
-        writer.share(self.store)
-        try:
-            yield
-        finally:
-            writer.unshare(self.store)
-
     def check(self, facts: Mapping[str, str], changed: str) -> list[str]:
         """How what is asked now differs from what the run was recorded with, a line each.
 
@@ -151,11 +137,17 @@ class Kept:
                     found.failed_rows.append(number)
                 else:
                     found.done += 1
-                found.cost += (json.loads(record.usage).get("cost") or 0.0) if record.usage else 0.0
+            found.cost = reader.spent(self.run.number).cost or 0.0
             counts = reader.counts(self.run.number)
             found.in_flight = len(flying)
             found.gone = max(0, sum(each.done + each.failed for each in counts) - kept)
         return found
+
+    def spent(self, run_id: str) -> float | None:
+        """What the run has cost in all of its sessions, or None where no price was known."""
+        with self._reader() as reader:
+            run = reader.run(run_id)
+            return None if run is None else reader.spent(run.number).cost
 
     def results(
         self, run_id: str, rows: Iterable[Row], price: Price | None

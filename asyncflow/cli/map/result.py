@@ -52,10 +52,16 @@ def result_of(record: Record, price: Price | None) -> dict[str, Any]:
         "answer": None,
         "finish_reason": None,
         "usage": None if used is None else {name: getattr(used, name) for name in _TOKENS},
-        "cost": None if used is None or price is None else price.of(used),
+        "cost": _cost(told, used, price),
         "attempts": found.get("attempts", record.attempts),
         "error": {"kind": found["kind"], "message": found["text"]},
     }
+
+
+def _cost(told: Mapping[str, Any] | None, used: Usage | None, price: Price | None) -> float | None:
+    if told is None or used is None:
+        return None
+    return told["cost"] if "cost" in told else None if price is None else price.of(used)
 
 
 def skipped(reason: str) -> dict[str, Any]:

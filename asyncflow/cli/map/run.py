@@ -26,6 +26,7 @@ from asyncflow.cli.map.shown import Shown
 from asyncflow.cli.map.stop import stopped_lane
 from asyncflow.cli.map.summary import Counts, figures_of
 from asyncflow.cli.map.told import announce, farewell, report, say, say_changed, say_wrong
+from asyncflow.cli.store.holding import holding
 from asyncflow.cli.usage import UsageError
 from asyncflow.engine.signals import EXIT_CODES, stop_on_signals
 from asyncflow.engine.stopping import Stop
@@ -100,7 +101,7 @@ def _map(plan: Plan) -> int:
     if job.key is not None:
         for _ in plan.keyed():  # a key that comes twice is told before the first call
             pass
-    with kept.held():
+    with holding(kept.store):
         standing = kept.standing(plan.keyed())
         if kept.run is not None:
             rest = said_first(standing, plan.found.rows, only_failed=job.retry_failed, dropped=dropped)
@@ -213,6 +214,7 @@ def _write(session: _Session, output: Output, *, spare: bool) -> int:
     try:
         results = session.kept.results(session.run_id, plan.keyed(), price_of(job))
         counts = (output.write if written else output.count)(results, session.left_out)
+        counts.cost = session.kept.spent(session.run_id)
     except (UsageError, OSError, StoreError, ValueError, TypeError) as exc:  # the latter two are pyarrow's
         session.trouble, written = session.trouble or exc, False
     if session.stop.reason in EXIT_CODES and counts.ended == plan.found.rows:

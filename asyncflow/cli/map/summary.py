@@ -27,7 +27,7 @@ class Counts:
     Attributes:
         ok, failed, skipped: Rows.
         cut: Of those that are ok, answers that were cut at the longest allowed.
-        cost: Of all rows together, whenever they were asked; None: no price was known.
+        cost: Of the whole run, in all of its sessions; None: no price was known.
         errors: By kind.
     """
 
@@ -43,12 +43,10 @@ class Counts:
 
         Example:
             >>> counts = Counts()
-            >>> counts.add("a:1", {"error": {"kind": "E", "message": "no"}, "cost": 0.5})
-            >>> counts.failed, counts.cost
-            (1, 0.5)
+            >>> counts.add("a:1", {"error": {"kind": "E", "message": "no"}})
+            >>> counts.failed, counts.errors["E"].count
+            (1, 1)
         """
-        if result["cost"] is not None:
-            self.cost = (self.cost or 0.0) + result["cost"]
         error = result["error"]
         if error is None:
             self.ok += 1
@@ -155,7 +153,7 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
     tokens = f"{figures['input_tokens']:,} tokens read, {figures['output_tokens']:,} written"
     requests += [tokens, *([] if figures["cost"] is None else [f"cost {figures['cost']:.6g}"])]
     if figures["kept"] and figures["total_cost"] is not None:
-        requests[-1] += f" ({figures['total_cost']:.6g} with what was there)"
+        requests[-1] += f" ({figures['total_cost']:.6g} in all)"
     lines = [
         f"{counted(figures['rows'], 'row')}: {', '.join(rows)}, in {figures['seconds']:.1f} s",
         ", ".join(requests),

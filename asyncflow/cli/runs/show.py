@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from asyncflow.cli.runs.listing import summary
@@ -16,13 +16,8 @@ from asyncflow.durability.store import FAILED, RunRow
 
 @dataclass(slots=True)
 class Sums:
-    """What the records of a run add up to, and its errors by kind with the first of each.
+    """What the records of a run add up to, and its errors by kind with the first of each."""
 
-    Only results that count are in it: what was paid for attempts that were replaced is not.
-    """
-
-    usage: dict[str, int] = field(default_factory=dict)
-    cost: float | None = None
     seconds: float = 0.0
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -41,7 +36,8 @@ def show_run(store: str, text: str, as_json: bool) -> int:
 
 
 def _details(at: Opened, run: RunRow) -> dict[str, Any]:
-    sums = _sums(at, run)
+    sums, spent = _sums(at, run), at.reader.spent(run.number)
+    usage = {name: value for name, value in asdict(spent).items() if name != "cost"}
     deaths = verdicts(at.reader.deaths(run.number))
     program = json.loads(run.fingerprint).get("program")
     return {
@@ -58,8 +54,8 @@ def _details(at: Opened, run: RunRow) -> dict[str, Any]:
             {"node": " / ".join(each.path), "visit": each.visit, "done": each.done, "failed": each.failed}
             for each in at.reader.counts(run.number)
         ],
-        "usage": sums.usage or None,
-        "cost": sums.cost,
+        "usage": usage if any(usage.values()) else None,
+        "cost": spent.cost,
         "seconds_at_work": round(sums.seconds, 3),
         "suspects": {key.hex(): what for key, what in deaths.items()},
         "errors": sorted(sums.errors.values(), key=lambda one: -one["count"]),
@@ -72,12 +68,6 @@ def _sums(at: Opened, run: RunRow) -> Sums:
     sums, items = Sums(), Items(at.reader, run)
     for record in records_of(at.reader, run):
         sums.seconds += record.at - record.began
-        if record.usage:
-            for name, value in json.loads(record.usage).items():
-                if name == "cost":
-                    sums.cost = (sums.cost or 0.0) + value
-                else:
-                    sums.usage[name] = sums.usage.get(name, 0) + value
         if record.kind == FAILED:
             row = items.row(record)
             error = row["error"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+_NUMBER = re.compile(r"[\d.,e+-]+|-")
 
 
 def moment(seconds: float | None, *, exact: bool = False) -> str | None:
@@ -58,10 +61,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         ['ID    DONE', 'a    1,200', 'bcd      7']
     """
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    right = [
-        bool(rows) and all(row[n][:1].isdigit() or row[n] == "-" for row in rows) and ":" not in rows[0][n]
-        for n in range(len(names))
-    ]
+    right = [bool(rows) and all(_NUMBER.fullmatch(row[n]) for row in rows) for n in range(len(names))]
     return [
         "  ".join(
             cell.rjust(width) if to_right else cell.ljust(width)
