@@ -96,6 +96,7 @@ class RateLane:
         self._requests: Rate | None = None
         self._tokens: Rate | None = None
         self._reports = Reports()
+        self._kept = settings  # besides what the provider reports
         self._reserved = 0.0  # tokens, by all attempts so far
         self._empty_until = -math.inf  # nothing is left of a quota until then
         self._fit()
@@ -125,7 +126,9 @@ class RateLane:
 
     def restrict(self, settings: LaneSettings) -> None:
         """Take on the stricter of the limits it has and these; each change is told."""
-        before, old, self.settings = self._kept, self.settings, self.settings.stricter(settings)
+        before, old = self._kept, self.settings
+        self.settings = old.stricter(settings)
+        self._kept = self._stricter_of_both()
         why = "the stricter of two settings"
         now = clock.now()
         self._told(now, before, self._kept, why)
@@ -323,9 +326,10 @@ class RateLane:
     def heard(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
         """An answer has come, and may report quotas."""
         now = clock.now()
-        before, requests, tokens = self._kept, self._requests, self._tokens
         if not self._reports.heard(now, attempt.number, attempt.position, headers):
             return
+        before, requests, tokens = self._kept, self._requests, self._tokens
+        self._kept = self._stricter_of_both()
         self._fit()
         self._told(now, before, self._kept, "the provider's headers say so")
         if requests is None and self._requests is not None:
@@ -387,8 +391,7 @@ class RateLane:
         if settings.concurrency == "auto" and self._auto is None:
             self._auto = Adaptive(start=start, highest=settings.highest or HIGHEST)
 
-    @property
-    def _kept(self) -> LaneSettings:
+    def _stricter_of_both(self) -> LaneSettings:
         """The settings, and what the provider reports where that is stricter."""
         stricter = self.settings.stricter(self._reports.learnt)
         return replace(
