@@ -13,9 +13,11 @@ import math
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH
 from aiohttp.http_exceptions import HttpProcessingError
@@ -25,7 +27,7 @@ from yarl import URL
 from asyncflow.http.aiohttp_errors import as_httpx
 from asyncflow.http.call import Call, Target
 from asyncflow.http.messages import BodyTooLargeError, BytesResponse
-from asyncflow.http.timeouts import Timeouts
+from asyncflow.http.watch import Watch
 
 #: Headers that are written here, from the URL and the body, and not as the caller has them.
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
@@ -50,7 +52,8 @@ class Direct:
         self._connector = session.connector
         self._tls = tls
         self._origins: dict[tuple[str, bytes], ClientRequest] = {}
-        self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
+        self._loop = asyncio.get_running_loop()
+        self._watch = Watch(self._loop)
 
     async def exchange(self, call: Call, max_size_bytes: int) -> httpx.Response:
         """The answer, its body read and decompressed.
@@ -67,38 +70,33 @@ class Direct:
         target = call.target
         origin = self._origin(target.url)
         message = head_of(call) + call.content
-        timeout = self._timeout(call.timeouts)
+        timeouts = call.timeouts
+        over_at = self._loop.time() + timeouts.total
         try:
-            async with asyncio.timeout(timeout.total):
-                try:
-                    connection = await self._connector.connect(origin, traces=[], timeout=timeout)
-                except TimeoutError as exc:
-                    raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
-                try:
-                    head, content = await _talk(
-                        connection, message, target.method == "HEAD", timeout, max_size_bytes
-                    )
-                except BaseException:
-                    connection.close()
-                    raise
-                connection.release()
+            try:
+                connection = await self._connector.connect(
+                    origin, traces=[], timeout=_until_connected(min(timeouts.connect, timeouts.total))
+                )
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
+            exchange = _Exchange(connection.protocol, over_at, timeouts.read, self._loop)
+            self._watch.add(exchange)
+            try:
+                head, content = await exchange.talk(message, target.method == "HEAD", max_size_bytes)
+            except BaseException:
+                connection.close()
+                raise
+            finally:
+                self._watch.discard(exchange)
+            connection.release()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:  # OSError holds TimeoutError too
             raise as_httpx(exc) from exc
         reason = (head.reason or "").encode("latin-1", "replace")
         return BytesResponse(head.code, as_decompressed(head), content, call, reason)
 
-    def _timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
-        known = self._timeouts.get(timeouts)
-        if known is None:
-            if len(self._timeouts) > 100:
-                self._timeouts.clear()
-            asked = timeouts.as_httpx()
-            total = timeouts.total if timeouts.total < math.inf else None
-            # A wait for data that is longer than the total never ends anything, and each timer costs.
-            read = None if timeouts.read >= timeouts.total else asked["read"]
-            known = aiohttp.ClientTimeout(total=total, connect=asked["connect"], sock_read=read)
-            self._timeouts[timeouts] = known
-        return known
+    def close(self) -> None:
+        """Forget what is under way; the session closes its connections."""
+        self._watch.close()
 
     def _origin(self, url: httpx.URL) -> ClientRequest:
         """What the connector wants to know of a request: where it goes, which is the same for many."""
@@ -112,7 +110,7 @@ class Direct:
             origin = self._origins[key] = ClientRequest(
                 "GET",
                 URL(str(url), encoded=True).origin(),
-                loop=asyncio.get_running_loop(),
+                loop=self._loop,
                 session=self._session,
                 ssl=self._tls() if url.scheme == "https" else True,
             )
@@ -166,50 +164,68 @@ def as_decompressed(head: aiohttp.ClientResponse | RawResponseMessage) -> tuple[
     return tuple(pair for pair in head.raw_headers if pair[0].lower() not in gone)
 
 
-async def _talk(
-    connection: aiohttp.connector.Connection,
-    message: bytes,
-    no_body: bool,
-    timeout: aiohttp.ClientTimeout,
-    max_size_bytes: int,
-) -> tuple[RawResponseMessage, bytes]:
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing():
-        raise aiohttp.ServerDisconnectedError
-    protocol.set_response_params(
-        skip_payload=no_body,
-        read_until_eof=True,
-        read_timeout=timeout.sock_read,
-        max_line_size=LONGEST_LINE,
-        max_field_size=LONGEST_LINE,
-    )
-    transport.write(message)
-    protocol.start_timeout()
-    while True:
-        head, payload = await protocol.read()
-        if head.code >= 200 or head.code == 101:  # what comes before is only a sign of life
-            break
-    declared = None if no_body else head.headers.get(CONTENT_LENGTH)
-    return head, await read_whole(payload, None if declared is None else int(declared), max_size_bytes)
+@lru_cache
+def _until_connected(seconds: float) -> aiohttp.ClientTimeout:
+    # `connect`, not `sock_connect`: the name lookup counts too.
+    return aiohttp.ClientTimeout(connect=seconds if seconds < math.inf else None)
 
 
-async def read_whole(content: aiohttp.StreamReader, declared: int | None, max_size_bytes: int) -> bytes:
-    """The body, as long as it is not larger than it may be.
+class _Exchange:
+    """One request and its answer on one connection."""
 
-    Raises:
-        BodyTooLargeError: If it is, or is said to be.
-    """
-    if declared is not None and declared > max_size_bytes:
-        raise BodyTooLargeError(f"the body is said to be {declared} bytes")
-    first = await content.readany()
-    if content.at_eof() and len(first) <= max_size_bytes:
-        return first
-    pieces, size = [first], len(first)
-    while True:
-        if size > max_size_bytes:
-            raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
-        piece = await content.readany()
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
-        size += len(piece)
+    __slots__ = ("_loop", "_over_at", "_payload", "_protocol", "_read", "due")
+
+    def __init__(
+        self, protocol: ResponseHandler | None, over_at: float, read: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._protocol = protocol
+        self._payload: aiohttp.StreamReader | None = None
+        self._over_at = over_at
+        self._read = read
+        self._loop = loop
+        self._heard()
+
+    def _heard(self) -> None:
+        self.due = min(self._over_at, self._loop.time() + self._read)
+
+    def expire(self) -> None:
+        late = TimeoutError("total") if self.due >= self._over_at else aiohttp.SocketTimeoutError("read")
+        for waited_for in (self._protocol, self._payload):
+            if waited_for is not None:
+                waited_for.set_exception(late)
+
+    async def talk(
+        self, message: bytes, no_body: bool, max_size_bytes: int
+    ) -> tuple[RawResponseMessage, bytes]:
+        protocol = self._protocol
+        if protocol is None or protocol.transport is None or protocol.transport.is_closing():
+            raise aiohttp.ServerDisconnectedError
+        protocol.set_response_params(
+            skip_payload=no_body,
+            read_until_eof=True,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+        )
+        protocol.transport.write(message)
+        while True:
+            head, payload = await protocol.read()
+            if head.code >= 200 or head.code == 101:  # what comes before is only a sign of life
+                break
+            self._heard()
+        declared = None if no_body else head.headers.get(CONTENT_LENGTH)
+        if declared is not None and int(declared) > max_size_bytes:
+            raise BodyTooLargeError(f"the body is said to be {declared} bytes")
+        self._payload = payload
+        return head, await self._body(payload, max_size_bytes)
+
+    async def _body(self, payload: aiohttp.StreamReader, max_size_bytes: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while not payload.at_eof():
+            self._heard()
+            piece = await payload.readany()
+            size += len(piece)
+            if size > max_size_bytes:
+                raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -106,6 +106,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection. Safe to call twice."""
         session, self._session = self._session, None
+        if self._direct is not None:
+            self._direct.close()
         if session is not None:
             await session.close()
 
