@@ -133,8 +133,9 @@ async def amap(
             share in (0, 1]: as "continue", until so many have failed.
         offload: False runs a plain `func` on the event loop, which it then blocks.
         observers: Functions that are told every event, on a thread of their own.
-        store: Where results are recorded as they come: a path to a SQLite file, or a Store. Killed at any
-            moment, the same call with the same `run_id` reads them back and runs only the rest.
+        store: Where results are recorded as they come: a path to a SQLite file, a `postgresql://` URL, or a
+            Store. Killed at any moment, the same call with the same `run_id` reads them back and runs only
+            the rest.
         run_id: The run to begin or to resume; None: a new one.
         key: A function from an item to its stable name, by which results are found again; by default the
             item's content is. It is the outcomes' `.key` too.
@@ -360,9 +361,9 @@ async def run(
         concurrency: At most this many `exec`s of the whole run at the same time, whatever its nodes say.
             Flows hold nothing, so nested parallel flows finish even at 1. None: no such bound.
         observers: Functions that are told every event, on a thread of their own.
-        store: Where the result of every `exec` is recorded as it comes: a path to a SQLite file, or a Store.
-            Killed at any moment, the same call with the same `run_id` reads them back: `prep` and `post` run
-            again, `exec` only where no result was committed.
+        store: Where the result of every `exec` is recorded as it comes: a path to a SQLite file, a
+            `postgresql://` URL, or a Store. Killed at any moment, the same call with the same `run_id` reads
+            them back: `prep` and `post` run again, `exec` only where no result was committed.
         run_id: The run to begin or to resume; None: a new one, whose id is in the result.
         changed: What to do where the flow is no longer what the run was recorded with: "refuse" (a
             ResumeMismatchError lists the differences), "keep" all results, or "drop" those of the nodes

@@ -1,4 +1,5 @@
-"""Public fakes, for tests of your own flows: a simulated provider on loopback, a cache and a store in memory.
+"""Public fakes, for tests of your own flows: a simulated provider on loopback, a cache and a store in memory;
+and the checks that a store of your own has to pass.
 
 Nothing here needs pytest.
 """
@@ -10,9 +11,11 @@ from asyncflow.testing.core import ProviderStatistics
 from asyncflow.testing.faults import KINDS as FAULTS
 from asyncflow.testing.provider import SimulatedProvider
 from asyncflow.testing.standin import stand_in
+from asyncflow.testing.stores import STORE_CHECKS
 
 __all__ = [
     "FAULTS",
+    "STORE_CHECKS",
     "Asked",
     "MemoryCache",
     "MemoryStore",

@@ -3,7 +3,9 @@
     python -m tests.benchmarks.journal [--items N] [--rounds N] [--json]
 
 Nothing else is in the figures: the items do nothing, and the same pool without a journal is the base that is
-taken off. Group commit stands beside one commit per item of the same store, in the same rounds.
+taken off. Group commit stands beside one commit per item of the same store, in the same rounds. PostgreSQL is
+a server of its own on this machine's loopback, with its defaults (`fsync` and `synchronous_commit` on); where
+there is none, its rows are missing.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from asyncflow.durability import MemoryStore, SQLStore, open_journal
+from asyncflow.durability import MemoryStore, SQLStore, as_store, open_journal
 from asyncflow.engine.hosts import running_host
 from asyncflow.outcome import Ok
 from tests.benchmarks.measure import Case, Row, environment, interleave, table
+from tests.postgres_server import NoServerError, Server
 
 RESULT = "x" * 500
 CONCURRENCY = 256
@@ -57,10 +61,10 @@ async def without(items: int) -> int:
     return await pool(items, CONCURRENCY, step)
 
 
-async def journaled(store: Any, items: int, concurrency: int = CONCURRENCY) -> int:
+async def journaled(store: Any, items: int, concurrency: int = CONCURRENCY, *, run_id: str = "bench") -> int:
     """Key, mark, result, commit, as the engine does."""
     loop, host = asyncio.get_running_loop(), running_host()
-    async with open_journal(store, "bench") as journal:
+    async with open_journal(store, run_id) as journal:
         place = journal.place(("node",), 0, host, key=None, result_type=str)
 
         async def step(index: int) -> None:
@@ -75,8 +79,8 @@ async def journaled(store: Any, items: int, concurrency: int = CONCURRENCY) -> i
         return await pool(items, concurrency, step)
 
 
-def cases(directory: Path, items: int) -> tuple[list[Case], Path]:
-    """The cases; a finished run of `items` lies ready to be read back."""
+def cases(directory: Path, items: int, server: str | None) -> list[Case]:
+    """The cases; a finished run of `items` lies ready to be read back. `server`: a PostgreSQL URL."""
     finished = directory / "finished.db"
     asyncio.run(journaled(SQLStore(finished), items))
     fresh = iter(range(10**6))
@@ -96,20 +100,40 @@ def cases(directory: Path, items: int) -> tuple[list[Case], Path]:
         return await journaled(new(), few, 1)
 
     few = max(1, items // 20)
-    return [
+    found = [
         Case("no journal", items, partial(without, items)),
         Case("memory store", items, in_memory),
         Case("group commit", items, grouped),
         Case("one commit per item", few, single),
         Case("read back", items, partial(journaled, SQLStore(finished), items)),
-    ], finished
+    ]
+    if server is not None:
+        store = as_store(server)
+        asyncio.run(journaled(store, items, run_id="finished"))
+
+        async def on_server() -> int:
+            return await journaled(store, items, run_id=f"fresh{next(fresh)}")
+
+        found.append(Case("PostgreSQL, group commit", items, on_server))
+        found.append(
+            Case("PostgreSQL, read back", items, partial(journaled, store, items, run_id="finished"))
+        )
+    return found
 
 
 def rows(samples: dict[str, list[float]]) -> list[Row]:
     """The cost on top of the base, and the gain of grouping."""
     base = samples["no journal"]
     found = [Row("no journal", median(base), "µs/item")]
-    for name, bar in (("memory store", None), ("group commit", 60.0), ("read back", 40.0)):
+    for name, bar in (
+        ("memory store", None),
+        ("group commit", 60.0),
+        ("read back", 40.0),
+        ("PostgreSQL, group commit", None),
+        ("PostgreSQL, read back", None),
+    ):
+        if name not in samples:
+            continue
         extra = [mine - theirs for mine, theirs in zip(samples[name], base, strict=True)]
         found.append(Row(f"{name}, on top", median(extra), "µs/item", bar=bar))
     ratios = sorted(
@@ -140,11 +164,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     directory = Path(tempfile.mkdtemp(prefix="asyncflow-bench-"))
+    server: Server | None = None
     try:
-        found, _ = cases(directory, options.items)
+        with suppress(NoServerError):
+            server = Server()
+        found = cases(directory, options.items, None if server is None else server.url())
         result = rows(interleave(found, options.rounds))
     finally:
         shutil.rmtree(directory)
+        if server is not None:
+            server.remove()
     if options.json:
         print(
             json.dumps(
