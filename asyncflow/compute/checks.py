@@ -35,8 +35,10 @@ def real(name: str, x: Any, dtype: np.dtype[Any]) -> Array:
 
 def cast(x: Array, dtype: np.dtype[Any]) -> Array:
     """`x` in another dtype, not copied if it has it; numbers too large become infinite without a warning."""
+    if x.dtype == dtype:
+        return x
     with np.errstate(all="ignore"):
-        return x.astype(dtype, copy=False)
+        return x.astype(dtype)
 
 
 def same_shape(name: str, x: Array, other: str, y: Array) -> None:

@@ -37,6 +37,8 @@ class Linear:
         (5, 2)
     """
 
+    skips_input_grad = True
+
     def __init__(
         self,
         in_features: int,
@@ -63,9 +65,7 @@ class Linear:
                 f"x must have the layer's dtype {weight.dtype}, got {x.dtype}; use x.astype(...)"
             )
         x = np.ascontiguousarray(x)  # BLAS rounds a transposed operand in another order
-        y = product(x.reshape(-1, weight.shape[1]), weight.T)
-        with np.errstate(all="ignore"):
-            y += self.bias.value
+        y = product(x.reshape(-1, weight.shape[1]), weight.T, self.bias.value)
         return y.reshape(*x.shape[:-1], weight.shape[0]), x
 
     @np.errstate(all="ignore")

@@ -12,11 +12,12 @@ from asyncflow.compute.tiles import plan, run_tiles
 TILE_FLOPS = 1 << 25
 
 
-def product(a: Array, b: Array) -> Array:
-    """a @ b for two matrices of one dtype, transposed views included; float16 is multiplied in float32."""
+def product(a: Array, b: Array, bias: Array | None = None) -> Array:
+    """a @ b + bias for matrices of one dtype, transposed views included; float16 is multiplied in float32."""
     work = work_dtype(a.dtype)
     if a.dtype != work:
-        return cast(product(cast(a, work), cast(b, work)), a.dtype)
+        wide = None if bias is None else cast(bias, work)
+        return cast(product(cast(a, work), cast(b, work), wide), a.dtype)
     out = fresh((a.shape[0], b.shape[1]), a.dtype)
     # The longer side is cut: BLAS repacks the other operand for every tile, so it should be the smaller one.
     by_rows = a.shape[0] >= b.shape[1]
@@ -26,8 +27,12 @@ def product(a: Array, b: Array) -> Array:
         part = tiles[index]
         if by_rows:
             np.matmul(a[part], b, out=out[part])
+            if bias is not None:
+                out[part] += bias
         else:
             np.matmul(a, b[:, part], out=out[:, part])
+            if bias is not None:
+                out[:, part] += bias[part]
 
     run_tiles(one, len(tiles))
     return out

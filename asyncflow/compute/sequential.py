@@ -26,6 +26,7 @@ class Sequential:
     """
 
     takes_step = True
+    skips_input_grad = True
 
     def __init__(self, *layers: Layer) -> None:
         self.layers = layers
@@ -63,7 +64,7 @@ class Sequential:
         """
         for place in range(len(self.layers) - 1, -1, -1):
             layer: Any = self.layers[place]
-            skips = place == 0 and not input_grad and skips_input_grad(layer)
+            skips = place == 0 and not input_grad and getattr(layer, "skips_input_grad", False)
             dy = layer.backward(ctx[place], dy, **({"input_grad": False} if skips else {}))
         return dy
 
@@ -89,13 +90,6 @@ class Sequential:
             ShapeError: If a shape differs.
         """
         load_arrays(self.arrays(), state)
-
-
-def skips_input_grad(layer: Any) -> bool:
-    """Whether the layer's backward can leave the input's gradient out."""
-    from asyncflow.compute.layers import Linear
-
-    return isinstance(layer, (Linear, Sequential))
 
 
 def load_arrays(own: dict[str, Array], state: dict[str, Array]) -> None:

@@ -46,7 +46,9 @@ def plan(rows: int, row_bytes: int, *, tile_bytes: int = TILE_BYTES) -> list[sli
     """
     if rows <= 0:
         return []
-    count = min(rows, max(1, -(-rows * row_bytes // tile_bytes)))
+    if rows * row_bytes <= tile_bytes:
+        return [slice(0, rows)]
+    count = min(rows, -(-rows * row_bytes // tile_bytes))
     bounds = [rows * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(bounds)]
 

@@ -153,7 +153,8 @@ def optimizer_cases(rng) -> dict[str, dict[str, Call]]:
         plain -= 1e-4 * grad
 
     cases = {
-        "SGD step, momentum, 4M": {"ours": ours(compute.SGD, momentum=0.9), "seed": old},
+        "SGD step, 4M": {"ours": ours(compute.SGD), "seed": old},
+        "SGD step, momentum, 4M": {"ours": ours(compute.SGD, momentum=0.9)},
         "AdamW step, 4M": {"ours": ours(compute.AdamW)},
     }
     if torch:
@@ -163,6 +164,7 @@ def optimizer_cases(rng) -> dict[str, dict[str, Call]]:
             p.grad = torch.from_numpy(grad * 1e-3)
             return kind([p], 1e-4, **options).step
 
+        cases["SGD step, 4M"]["torch"] = peer(torch.optim.SGD)
         cases["SGD step, momentum, 4M"]["torch"] = peer(torch.optim.SGD, momentum=0.9)
         cases["AdamW step, 4M"]["torch"] = peer(torch.optim.AdamW)
     return cases

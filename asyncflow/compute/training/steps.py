@@ -14,7 +14,6 @@ from asyncflow.compute.clipping import clip_gradients, scale_gradient
 from asyncflow.compute.divisor import Listening
 from asyncflow.compute.optimizer import Optimizer
 from asyncflow.compute.precision import LossScale
-from asyncflow.compute.sequential import skips_input_grad
 from asyncflow.errors import RangeError
 from asyncflow.threads import one_blas_thread
 
@@ -75,7 +74,7 @@ class Steps:
                 factor *= self.loss_scale.scale
             if factor != 1:
                 grad = grad * grad.dtype.type(factor)
-            skips = {"input_grad": False} if skips_input_grad(self.model) else {}
+            skips = {"input_grad": False} if getattr(self.model, "skips_input_grad", False) else {}
             self.model.backward(ctx, grad, **skips)
             self.loss_sum += weight * loss
             self.weight_sum += weight
