@@ -17,13 +17,13 @@ from asyncflow.compute.checks import Array
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import column_sums
-from asyncflow.compute.tiles import map_tiles, plan
+from asyncflow.compute.tiles import BUFFER, map_tiles, plan
 
 #: Up to this |mean| / σ the plain sums of x and x² are used: they cost 1 + 2² of the accuracy at most. Beyond
 #: it a tile's mean is subtracted first.
 NEAR = 2.0
 
-#: Numbers per inner loop below which rows are joined for arithmetic with a vector per column.
+#: Rows of which two fit into the buffer of NumPy's loops are joined to about this length.
 WIDE = 2048
 
 
@@ -79,12 +79,12 @@ def _tile_moments(x: Array) -> tuple[Array, Array]:
 def by_wide_rows(function: Callable[..., None], arrays: list[Array], vectors: list[Array]) -> None:
     """Call `function(*arrays, *vectors)` with several rows joined to one, where rows are short.
 
-    NumPy's inner loop is one row, and entering it costs as much as 500 additions. The arithmetic is the
-    same, number by number.
+    NumPy's inner loop is one row, or several rows with the vectors copied to a buffer for them; either costs
+    as much as the operation. The arithmetic is the same, number by number.
     """
     first = arrays[0]
     rows, columns = first.shape[0], first.shape[1]
-    join = min(rows, WIDE // columns) if first.ndim == 2 else 1
+    join = min(rows, WIDE // columns) if first.ndim == 2 and 2 * columns <= BUFFER else 1
     if join <= 1:
         function(*arrays, *vectors)
         return

@@ -18,8 +18,8 @@ from asyncflow.compute.sequential import load_arrays
 from asyncflow.compute.tiles import plan, run_tiles
 from asyncflow.errors import DtypeError
 
-#: Bytes of each array of an update that one tile touches. An update has up to four, so less than elsewhere.
-STEP_BYTES = 1 << 20
+#: Bytes of each array of an update that one tile touches.
+STEP_BYTES = 2 << 20
 
 #: A function, and its arrays: what it changes, the gradient, and the optimizer's own.
 Update = tuple[Callable[..., None], list[Array]]

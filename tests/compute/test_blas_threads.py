@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import threadpoolctl
 
+from asyncflow import compute
+from asyncflow.compute import tiles
 from asyncflow.threads import cpu_count, one_blas_thread
 
 
@@ -39,6 +41,20 @@ def test_limit_inside_and_restored_after():
             assert set(limits()) <= {1}
         assert set(limits()) <= {1}
     assert limits() == before
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_operations_keep_it(n):
+    """Inside an operation, on the caller's thread and on helpers, with one worker and with two."""
+    seen, both = [], threading.Barrier(n, timeout=20)
+
+    def task(_):
+        both.wait()
+        seen.extend(limits())
+
+    with compute.workers(n):
+        tiles.run_tiles(task, 2)
+    assert set(seen) == {1}
 
 
 def test_any_thread_may_ask():

@@ -185,6 +185,43 @@ def test_an_error_names_the_item_and_can_be_tried_again():
         assert lists(epoch) == [[2, 3]]
 
 
+def test_prefetch_is_bounded_by_batches():
+    """Before, between and after batches, no more than `prefetch` are gathered ahead."""
+    asked = []
+
+    class Counting:
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, place):
+            raise AssertionError("asked by batch")
+
+        def __getitems__(self, places):
+            asked.append(places)
+            return [float(i) for i in places]
+
+    epoch = iter(DataLoader(Counting(), batch_size=2, prefetch=3))
+    for received in range(1, 11):
+        next(epoch)
+        assert received <= len(asked) <= received + 3
+    assert sorted(i for batch in asked for i in batch) == list(range(20))
+
+
+def test_prefetch_draws_on_the_budget_of_the_maths():
+    """With every place of the budget taken, batches ahead wait, and the consumer gathers its own."""
+    from asyncflow.compute import statistics, tiles
+
+    hold = threading.Event()
+    busy = [tiles.budget.submit(hold.wait) for _ in range(statistics().limit)]
+    try:
+        epoch = iter(DataLoader(np.arange(20), batch_size=2, prefetch=3))
+        assert next(epoch).tolist() == [0, 1]
+        assert statistics().queued == 3
+    finally:
+        hold.set()
+    assert len(list(epoch)) == 9 and all(job.error is None for job in busy)
+
+
 def test_prefetch_is_bounded_by_bytes():
     """At most `prefetch_bytes` are ahead, and always at least one batch."""
     loader = DataLoader(np.zeros((100, 10)), batch_size=10, prefetch=8, prefetch_bytes=1700)
