@@ -30,10 +30,20 @@ def simulate(
     concurrency_limit: Annotated[
         int | None, typer.Option(min=1, help="A limit at once that no header tells of; past it 429.")
     ] = None,
+    slope_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="How many times the last second's requests a second may bring; past it 429."
+        ),
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A share of requests that go wrong, such as 500=0.02 or hang=0.001; repeatable."),
     ] = None,
+    script: Annotated[
+        str,
+        typer.Option(help="Faults of the first requests, in the order they come, such as 429,-,hang,500."),
+    ] = "",
     seed: Annotated[int, typer.Option(help="Latencies and faults depend on it.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
 ) -> None:
@@ -49,6 +59,8 @@ def simulate(
             tokens_per_minute=tokens_per_minute,
             burst=burst,
             concurrency_limit=concurrency_limit,
+            slope_limit=slope_limit,
+            script=_script(script),
             faults=_faults(fault or []),
             seed=seed,
             log_size=0,
@@ -76,6 +88,17 @@ def _faults(given: list[str]) -> dict[int | str, float]:
         except ValueError:
             raise ValueError(f"--fault {one}: a fault and its share are needed, such as 500=0.02") from None
     return faults
+
+
+def _script(given: str) -> list[int | str | None]:
+    """Faults in order; `-` leaves a request alone.
+
+    Example:
+        >>> _script("429,-,hang")
+        [429, None, 'hang']
+    """
+    names = [name.strip() for name in given.split(",")] if given else []
+    return [None if name == "-" else int(name) if name.isdecimal() else name for name in names]
 
 
 async def _serve(provider: SimulatedProvider, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from asyncflow.http.timeouts import Timeouts
+from asyncflow.http.timeouts import TOTAL, Timeouts
 
 
 class Target:
@@ -66,7 +66,7 @@ class Call:
             self.target.url,
             headers=self.all_headers(),
             content=self.content or None,
-            extensions={"timeout": self.timeouts.as_httpx()},
+            extensions={"timeout": self.timeouts.as_httpx(), TOTAL: self.timeouts.total},
         )
 
     def all_headers(self) -> httpx.Headers:

@@ -10,7 +10,6 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-import anyio
 import httpx
 
 from asyncflow import clock, errors
@@ -320,7 +319,7 @@ class HTTPClient:
         async with AsyncExitStack() as leave:
             ticket = await leave.enter_async_context(self.lane.attempt(call.tokens, retry=retry))
             self._attempts += 1
-            deadline = anyio.current_time() + call.timeouts.total
+            deadline = clock.now() + call.timeouts.total
             response = await self._wire.send(call, None)
             leave.push_async_callback(response.aclose)
             ticket.answered(response.headers)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+import anyio
 import httpx
+
+from asyncflow import clock
+from asyncflow.http.timeouts import TOTAL
+
+T = TypeVar("T")
 
 #: Method, path, headers and body in; status, headers and body out. The body may come in pieces.
 Answering: TypeAlias = Callable[[str, str, dict[str, str], bytes], Awaitable["Answered"]]
@@ -14,6 +21,8 @@ Answered: TypeAlias = "tuple[int, dict[str, str], bytes | AsyncGenerator[bytes, 
 
 class LocalTransport(httpx.AsyncBaseTransport):
     """Hands each request to a function in the same process.
+
+    The request's read timeout and total count on asyncflow's clock, so they hold on virtual time too.
 
     Args:
         answer: What answers. A ConnectionError from it is a broken connection, a TimeoutError an answer
@@ -36,25 +45,52 @@ class LocalTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The function's answer to one request."""
         headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = request.extensions.get("timeout") or {}
+        read = asked.get("read") or math.inf
+        total = request.extensions.get(TOTAL, math.inf)
         try:
-            status, given, body = await self._answer(
-                request.method, request.url.path, headers, await request.aread()
+            status, given, body = await _within(
+                min(read, total),
+                self._answer(request.method, request.url.path, headers, await request.aread()),
             )
         except TimeoutError as exc:
-            raise httpx.ReadTimeout(str(exc)) from exc
+            late = httpx.ReadTimeout if read <= total else httpx.TimeoutException
+            raise late(str(exc)) from exc
         except ConnectionError as exc:
             raise httpx.ReadError(str(exc)) from exc
-        stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Pieces(body)
+        stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Pieces(body, read)
         return httpx.Response(status, headers=given, stream=stream, request=request)
 
 
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    """The work's result, if it is there in so many seconds of the current clock.
+
+    Raises:
+        TimeoutError: If it is not.
+    """
+    if seconds == math.inf:
+        return await work
+    with anyio.CancelScope() as scope:
+        end = clock.current().call_later(seconds, scope.cancel)
+        try:
+            return await work
+        finally:
+            end()
+    raise TimeoutError(f"no answer within {seconds:g} s")
+
+
 class _Pieces(httpx.AsyncByteStream):
-    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes, None], read: float) -> None:
         self._pieces = pieces
+        self._read = read
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in self._pieces:
+            while True:
+                try:
+                    piece = await _within(self._read, anext(self._pieces))
+                except StopAsyncIteration:
+                    return
                 yield piece
         except TimeoutError as exc:
             raise httpx.ReadTimeout(str(exc)) from exc

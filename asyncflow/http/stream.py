@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import httpx
 
-from asyncflow import errors
+from asyncflow import clock, errors
 from asyncflow.http import failures, hints
 from asyncflow.http.body import read_whole
 from asyncflow.http.lane import Ticket
@@ -28,7 +28,7 @@ class Stream:
         response: The answer; its body has not been read.
         leave: Closes the answer and leaves the lane.
         ticket: The lane's.
-        deadline: When the attempt must be over, on the event loop's clock.
+        deadline: When the attempt must be over, on asyncflow's clock.
         max_size_bytes: The largest event, and the largest body of `read_json`.
     """
 
@@ -67,7 +67,7 @@ class Stream:
             HTTPError: If the connection breaks, nothing comes for `read` seconds, or the total is over.
         """
         while not self._events:
-            if anyio.current_time() > self._deadline:
+            if clock.now() > self._deadline:
                 raise failures.from_httpx(httpx.TimeoutException("total"), self._response.request)
             try:
                 piece = await anext(self._pieces, None)

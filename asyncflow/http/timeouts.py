@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+#: `request.extensions[TOTAL]`: seconds for the whole attempt, which httpx has no word for.
+TOTAL = "asyncflow.total"
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

@@ -15,6 +15,7 @@ from asyncflow.http import failures
 from asyncflow.http.body import read_whole
 from asyncflow.http.call import Call
 from asyncflow.http.slots import SlotTransport
+from asyncflow.http.timeouts import TOTAL
 from asyncflow.http.transport import AiohttpTransport, aiohttp_serves
 
 #: The type of a client that a user may bring along.
@@ -101,6 +102,7 @@ class Wire:
                 headers=call.all_headers(),
                 content=call.content or None,
                 timeout=httpx.Timeout(**call.timeouts.as_httpx()),
+                extensions={TOTAL: call.timeouts.total},
             )
             response = await self._client.send(request, stream=True, follow_redirects=False)
         return response if max_size_bytes is None else await read_whole(response, max_size_bytes)

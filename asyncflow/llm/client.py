@@ -9,8 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
-import anyio
-
+from asyncflow import clock
 from asyncflow.errors import NotSupportedError
 from asyncflow.http import HTTPClient, HTTPXClient, Lane, Timeouts
 from asyncflow.http.address import checked as checked_address
@@ -257,11 +256,11 @@ class LLMClient:
         done: list[tuple[Completion, float]] = []
         failure: Exception | None = None
         for index in drawn:
-            started = anyio.current_time()
+            started = clock.now()
             try:
                 with asking_anew():
                     answer = await self.complete(prompts[index], **options)
-                done.append((answer, anyio.current_time() - started))
+                done.append((answer, clock.now() - started))
             except Exception as exc:
                 failure = exc
         if not done:

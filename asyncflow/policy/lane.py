@@ -8,6 +8,7 @@ call that still waits for something else.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ from asyncflow.policy.settings import LaneSettings
 from asyncflow.policy.status import LaneStatistics, describe
 from asyncflow.policy.tokens import TokenEstimate
 from asyncflow.waiting import waiting
+
+_log = logging.getLogger("asyncflow")
 
 #: Seconds that a provider is probed which fails again and again, before its lane stops: where it has ever
 #: answered, and where it never has, so that its address may simply be wrong.
@@ -362,9 +365,10 @@ class RateLane:
             return
         self._quiet = True
         seconds = self._breaker.ready_at() - now
-        self._say(
-            LanePaused(self.name, now, seconds, f"{self._breaker.failures} failures in a row: {error}"[:300])
-        )
+        reason = f"{self._breaker.failures} failures in a row: {error}"[:300]
+        self._say(LanePaused(self.name, now, seconds, reason))
+        if opened == now:  # once for each time that it goes down: nobody may be listening to events
+            _log.warning("asyncflow: %s: %s. Calls wait; one is tried in %g s", self.name, reason, seconds)
 
     def _stop(self, now: float, error: Exception) -> None:
         if self._stopped is not None:

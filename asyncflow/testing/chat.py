@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from asyncflow.testing.asked import Asked, count_tokens, text_of_content
-from asyncflow.testing.dialect import BadRequestError, frame, kind_of, pieces_of
+from asyncflow.testing.dialect import BadRequestError, checked_schema, frame, kind_of, pieces_of
 from asyncflow.testing.quota import Level, Quotas
+from asyncflow.testing.said import Said
 
 
 class Chat:
@@ -25,7 +26,7 @@ class Chat:
         form = body.get("response_format")
         schema = None
         if isinstance(form, dict) and form.get("type") == "json_schema":
-            schema = (form.get("json_schema") or {}).get("schema")
+            schema = checked_schema((form.get("json_schema") or {}).get("schema"), "response_format")
         elif isinstance(form, dict) and form.get("type") == "json_object":
             schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
         return Asked(
@@ -38,28 +39,32 @@ class Chat:
             schema=schema,
         )
 
-    def tokens(self, asked: Asked, text: str) -> tuple[int, int]:
-        return input_tokens(asked), count_tokens(self._cut(asked, text)[0])
+    def tokens(self, asked: Asked, said: Said) -> tuple[int, int]:
+        return input_tokens(asked), self._cut(asked, said)[0].tokens
 
-    def answer(self, asked: Asked, text: str) -> dict[str, Any]:
-        text, finish_reason = self._cut(asked, text)
-        message = {"role": "assistant", "content": text, "refusal": None}
+    def answer(self, asked: Asked, said: Said) -> dict[str, Any]:
+        said, finish_reason = self._cut(asked, said)
+        message: dict[str, Any] = {"role": "assistant", "content": said.text, "refusal": None}
+        if said.tool_calls:
+            message |= {"content": None, "tool_calls": _calls(said)}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-        return self._frame(asked, "chat.completion", [choice], self._usage(asked, text))
+        return self._frame(asked, "chat.completion", [choice], self._usage(asked, said))
 
-    def events(self, asked: Asked, text: str) -> Iterator[bytes]:
-        text, finish_reason = self._cut(asked, text)
+    def events(self, asked: Asked, said: Said) -> Iterator[bytes]:
+        said, finish_reason = self._cut(asked, said)
 
         def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             return frame(self._frame(asked, "chat.completion.chunk", [choice], None))
 
         yield chunk({"role": "assistant", "content": ""})
-        for piece in pieces_of(text):
+        for index, call in enumerate(_calls(said)):
+            yield chunk({"tool_calls": [{"index": index, **call}]})
+        for piece in pieces_of(said.text):
             yield chunk({"content": piece})
         yield chunk({}, finish_reason)
         if (asked.body.get("stream_options") or {}).get("include_usage"):
-            yield frame(self._frame(asked, "chat.completion.chunk", [], self._usage(asked, text)))
+            yield frame(self._frame(asked, "chat.completion.chunk", [], self._usage(asked, said)))
         yield frame("[DONE]")
 
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
@@ -78,11 +83,11 @@ class Chat:
                 headers[f"x-ratelimit-reset-{what}"] = duration(level.reset)
         return headers
 
-    def _cut(self, asked: Asked, text: str) -> tuple[str, str]:
-        return cut(text, asked.body.get("max_completion_tokens") or asked.body.get("max_tokens"))
+    def _cut(self, asked: Asked, said: Said) -> tuple[Said, str]:
+        return said.cut(asked.body.get("max_completion_tokens") or asked.body.get("max_tokens"))
 
-    def _usage(self, asked: Asked, text: str) -> dict[str, Any]:
-        read, written = input_tokens(asked), count_tokens(text)
+    def _usage(self, asked: Asked, said: Said) -> dict[str, Any]:
+        read, written = input_tokens(asked), said.tokens
         return {
             "prompt_tokens": read,
             "completion_tokens": written,
@@ -124,16 +129,11 @@ def input_tokens(asked: Asked) -> int:
     return sum(3 + count_tokens(text_of_content(message.get("content"))) for message in asked.messages)
 
 
-def cut(text: str, max_tokens: Any) -> tuple[str, str]:
-    """The text as far as `max_tokens` allows, and why it ends there.
-
-    Example:
-        >>> cut("Hello, world", 2)
-        ('Hello, w', 'length')
-    """
-    if isinstance(max_tokens, int) and count_tokens(text) > max_tokens:
-        return text[: 4 * max_tokens], "length"
-    return text, "stop"
+def _calls(said: Said) -> list[dict[str, Any]]:
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in said.tool_calls
+    ]
 
 
 def answer_id(prefix: str, asked: Asked) -> str:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TypeAlias
 
 from asyncflow import clock
-from asyncflow.testing.asked import Asked, count_tokens
+from asyncflow.testing.asked import Asked
 from asyncflow.testing.dialect import Dialect
-from asyncflow.testing.faults import Fault, FaultPlan
+from asyncflow.testing.faults import REFUSALS, Fault, FaultPlan
 from asyncflow.testing.quota import Quotas, Refusal
+from asyncflow.testing.said import Replied, Said
 
-#: Takes what was asked, returns the text to answer with (or awaits it).
-Reply: TypeAlias = Callable[[Asked], "str | Awaitable[str]"]
+_log = logging.getLogger("asyncflow")
+
+#: Takes what was asked, returns what to answer (or awaits it).
+Reply: TypeAlias = Callable[[Asked], "Replied"]
 
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
 
@@ -57,7 +61,7 @@ class Prepared:
         body: The whole of it, or what is left where `events` is empty.
         events: Its server-sent events, where it is streamed.
         fault: How it goes wrong on its way, or None.
-        broken: Whether the connection breaks after the last event.
+        after: What happens after the last event of a broken stream: `"cut"` or `"stall"`.
     """
 
     status: int
@@ -65,7 +69,7 @@ class Prepared:
     body: bytes = b""
     events: tuple[bytes, ...] = ()
     fault: str | None = None
-    broken: bool = False
+    after: str = ""
 
 
 class Core:
@@ -134,6 +138,9 @@ class Core:
         if isinstance(fault, int):
             yield _failed(dialect, fault, f"simulated {fault}")
             return
+        if fault in REFUSALS:
+            yield _failed(dialect, *REFUSALS[fault])
+            return
         refusal = self._quotas.enter(self.running)
         if refusal is not None:
             yield self._refuse(dialect, asked, refusal)
@@ -141,9 +148,14 @@ class Core:
         self.running += 1
         self._most = max(self._most, self.running)
         try:
-            found = self._reply(asked)
-            text = await found if inspect.isawaitable(found) else found
-            read, written = dialect.tokens(asked, text)
+            try:
+                found = self._reply(asked)
+                said = Said.of(await found if inspect.isawaitable(found) else found)
+                read, written = dialect.tokens(asked, said)
+            except Exception as exc:  # a mistake in the user's function, not a fault that was asked for
+                _log.exception("asyncflow: the reply of a simulated provider raised")
+                yield _failed(dialect, 500, f"the reply function raised {type(exc).__name__}: {exc}")
+                return
             refusal = self._quotas.charge(read + written)
             if refusal is not None:
                 yield self._refuse(dialect, asked, refusal)
@@ -151,10 +163,10 @@ class Core:
             streamed = bool(asked.body.get("stream"))
             wait = self.draw(digest, asked.occurrence)
             if not streamed:
-                wait += self.seconds_per_token * count_tokens(text)
+                wait += self.seconds_per_token * written
             if wait:
                 await clock.sleep(wait)
-            yield self._prepare(dialect, asked, text, fault, streamed)
+            yield self._prepare(dialect, asked, said, fault, streamed)
             if fault is None:
                 self._answered += 1
                 self._tokens += read + written
@@ -169,20 +181,22 @@ class Core:
         return self._latency * random.Random(source).lognormvariate(0.0, self._spread)
 
     def _prepare(
-        self, dialect: Dialect, asked: Asked, text: str, fault: str | None, streamed: bool
+        self, dialect: Dialect, asked: Asked, said: Said, fault: str | None, streamed: bool
     ) -> Prepared:
         headers = dialect.headers(asked, self._quotas)
-        if streamed and fault in (None, "cut", "no_end", "error_event"):
-            events = list(dialect.events(asked, text))
+        if streamed and fault in (None, "cut", "stall", "no_end", "error_event"):
+            events = list(dialect.events(asked, said))
             if fault is not None:
                 events = events[: len(events) // 2]
                 events += [dialect.error_event()] if fault == "error_event" else []
             headers["content-type"] = "text/event-stream"
-            return Prepared(200, headers, events=tuple(events), broken=fault == "cut")
+            return Prepared(
+                200, headers, events=tuple(events), after=fault if fault in ("cut", "stall") else ""
+            )
         if fault == "error_event":
             return _failed(dialect, 500, "simulated failure")
         headers["content-type"] = "application/json"
-        body = json.dumps(dialect.answer(asked, text)).encode()
+        body = json.dumps(dialect.answer(asked, said)).encode()
         return Prepared(200, headers, body, fault="cut" if fault == "no_end" else fault)
 
     def _note(self, asked: Asked, digest: bytes, headers: dict[str, str]) -> Asked:

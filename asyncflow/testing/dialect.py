@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from asyncflow.llm.schema_check import problem_of
 from asyncflow.testing.asked import Asked
 from asyncflow.testing.quota import Quotas
+from asyncflow.testing.said import Said
 
 
 class BadRequestError(ValueError):
@@ -26,13 +28,13 @@ class Dialect(Protocol):
             BadRequestError: If it lacks what the real provider insists on.
         """
 
-    def tokens(self, asked: Asked, text: str) -> tuple[int, int]:
+    def tokens(self, asked: Asked, said: Said) -> tuple[int, int]:
         """Tokens read and written."""
 
-    def answer(self, asked: Asked, text: str) -> dict[str, Any]:
+    def answer(self, asked: Asked, said: Said) -> dict[str, Any]:
         """The answer's JSON."""
 
-    def events(self, asked: Asked, text: str) -> Iterator[bytes]:
+    def events(self, asked: Asked, said: Said) -> Iterator[bytes]:
         """The answer as server-sent events, the end mark last."""
 
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
@@ -43,6 +45,18 @@ class Dialect(Protocol):
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         """Headers of an answer: the request's name, and what is left of the quotas."""
+
+
+def checked_schema(schema: Any, name: str) -> Any:
+    """The schema that a request asks with, if it can be one.
+
+    Raises:
+        BadRequestError: If it cannot.
+    """
+    wrong = "" if schema is None else problem_of(schema, schema)
+    if wrong:
+        raise BadRequestError(f"Invalid schema for {name}: {wrong}")
+    return schema
 
 
 def frame(data: Any, event: str | None = None) -> bytes:

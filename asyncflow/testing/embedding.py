@@ -13,6 +13,7 @@ from asyncflow.testing.asked import Asked, count_tokens
 from asyncflow.testing.chat import Chat
 from asyncflow.testing.dialect import BadRequestError
 from asyncflow.testing.quota import Quotas
+from asyncflow.testing.said import Said
 
 _DIMENSIONS = 64
 
@@ -30,15 +31,15 @@ class Embedding:
             raise BadRequestError("'input' must be a text or a list of texts")
         return Asked("embeddings", body["model"], "", texts[0], tuple(texts), body)
 
-    def tokens(self, asked: Asked, text: str) -> tuple[int, int]:
+    def tokens(self, asked: Asked, said: Said) -> tuple[int, int]:
         return sum(map(count_tokens, asked.messages)), 0
 
-    def answer(self, asked: Asked, text: str) -> dict[str, Any]:
+    def answer(self, asked: Asked, said: Said) -> dict[str, Any]:
         size = asked.body.get("dimensions") or _DIMENSIONS
         vectors: list[Any] = [vector_of(one, size) for one in asked.messages]
         if asked.body.get("encoding_format") == "base64":
             vectors = [base64.b64encode(struct.pack(f"<{size}f", *one)).decode() for one in vectors]
-        read = self.tokens(asked, "")[0]
+        read = self.tokens(asked, said)[0]
         return {
             "object": "list",
             "data": [
@@ -48,7 +49,7 @@ class Embedding:
             "usage": {"prompt_tokens": read, "total_tokens": read},
         }
 
-    def events(self, asked: Asked, text: str) -> Iterator[bytes]:
+    def events(self, asked: Asked, said: Said) -> Iterator[bytes]:
         raise BadRequestError("embeddings are not streamed")
 
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:

@@ -18,17 +18,26 @@ Fault: TypeAlias = "int | str"
 #: What each fault does.
 KINDS = {
     "hang": "takes the request and never answers",
-    "stall": "sends the headers and then nothing",
+    "stall": "sends the headers and then nothing; in a stream, half of it and then nothing",
     "drip": "sends a byte of the answer each 20 ms",
     "reset": "closes with RST, before any answer",
     "close": "closes without an answer",
     "cut": "closes in the middle of the answer",
     "no_end": "ends a stream without its end; elsewhere as `cut`",
     "error_event": "breaks a stream off with an error event; elsewhere status 500",
+    "too_long": "refuses the request as longer than the model reads (status 400)",
+    "no_credit": "refuses the request because the account has no credit left (status 429)",
     "html": "answers 200 with an HTML page",
     "invalid_json": "answers 200 with half of a JSON text",
     "empty": "answers 200 with an empty body",
     "no_answer": "answers 200 with JSON that is no answer (`choices: []`)",
+}
+
+
+#: Faults that are refusals of the provider's own: status, text and code.
+REFUSALS = {
+    "too_long": (400, "This model's maximum context length is 8192 tokens", "context_length_exceeded"),
+    "no_credit": (429, "You exceeded your current quota, please check your plan", "insufficient_quota"),
 }
 
 

@@ -11,14 +11,14 @@ from asyncflow.testing.core import Core, Prepared
 from asyncflow.testing.dialect import Dialect
 from asyncflow.testing.faults import broken_body
 
-#: Seconds after which an answer that never comes counts as timed out.
-HUNG = 60.0
+#: Seconds after which an answer that never comes is given up, if nobody has given it up before.
+HUNG = 3600.0
 
 
 def local_transport(core: Core, dialects: Mapping[str, Dialect]) -> LocalTransport:
     """An httpx transport whose requests the core answers, on the current clock.
 
-    A fault that never answers (`hang`, `stall`, `drip`) is a read timeout after 60 seconds of that clock.
+    A fault that never answers (`hang`, `stall`, `drip`) lasts until the client's timeout, on that clock too.
     """
 
     async def answer(
@@ -50,5 +50,8 @@ async def _pieces(core: Core, prepared: Prepared, stack: AsyncExitStack) -> Asyn
             yield event
             if core.seconds_per_token:
                 await clock.sleep(core.seconds_per_token)
-        if prepared.broken:
+        if prepared.after == "stall":
+            await clock.sleep(HUNG)
+            raise TimeoutError("simulated: no more of the answer")
+        if prepared.after == "cut":
             raise ConnectionResetError("simulated: the connection broke")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from asyncflow import clock
+from asyncflow.llm.completion import ToolCall
 from asyncflow.testing.asked import Asked, count_tokens, text_of_content
-from asyncflow.testing.chat import answer_id, cut, input_tokens, messages_in
-from asyncflow.testing.dialect import BadRequestError, frame, kind_of, pieces_of
+from asyncflow.testing.chat import answer_id, input_tokens, messages_in
+from asyncflow.testing.dialect import BadRequestError, checked_schema, frame, kind_of, pieces_of
 from asyncflow.testing.quota import Quotas
+from asyncflow.testing.said import Said
 
-_STOP = {"stop": "end_turn", "length": "max_tokens"}
+_STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
 class Messages:
@@ -34,34 +38,40 @@ class Messages:
             users[-1] if users else "",
             messages,
             body,
-            schema=form.get("schema"),
+            schema=checked_schema(form.get("schema"), "output_config.format.schema"),
         )
 
-    def tokens(self, asked: Asked, text: str) -> tuple[int, int]:
-        return self._read(asked), count_tokens(cut(text, asked.body["max_tokens"])[0])
+    def tokens(self, asked: Asked, said: Said) -> tuple[int, int]:
+        return self._read(asked), said.cut(asked.body["max_tokens"])[0].tokens
 
-    def answer(self, asked: Asked, text: str) -> dict[str, Any]:
-        text, reason = cut(text, asked.body["max_tokens"])
-        content = [{"type": "text", "text": text}] if text else []
-        return self._message(asked, content, _STOP[reason], count_tokens(text))
+    def answer(self, asked: Asked, said: Said) -> dict[str, Any]:
+        said, reason = said.cut(asked.body["max_tokens"])
+        content: list[Any] = [{"type": "text", "text": said.text}] if said.text else []
+        content += [{**block, "input": _input(call.arguments)} for block, call in _blocks(said)]
+        return self._message(asked, content, _STOP[reason], said.tokens)
 
-    def events(self, asked: Asked, text: str) -> Iterator[bytes]:
-        text, reason = cut(text, asked.body["max_tokens"])
-        start = self._message(asked, [], None, 1)
-        yield frame({"type": "message_start", "message": start}, "message_start")
-        block = {"type": "text", "text": ""}
-        yield frame(
-            {"type": "content_block_start", "index": 0, "content_block": block}, "content_block_start"
-        )
-        yield frame({"type": "ping"}, "ping")
-        for piece in pieces_of(text):
-            delta = {"type": "text_delta", "text": piece}
-            yield frame({"type": "content_block_delta", "index": 0, "delta": delta}, "content_block_delta")
-        yield frame({"type": "content_block_stop", "index": 0}, "content_block_stop")
+    def events(self, asked: Asked, said: Said) -> Iterator[bytes]:
+        said, reason = said.cut(asked.body["max_tokens"])
+
+        def event(kind: str, **fields: Any) -> bytes:
+            return frame({"type": kind, **fields}, kind)
+
+        yield event("message_start", message=self._message(asked, [], None, 1))
+        if not said.tool_calls:
+            yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+            yield event("ping")
+            for piece in pieces_of(said.text):
+                yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
+            yield event("content_block_stop", index=0)
+        for index, (block, call) in enumerate(_blocks(said)):
+            yield event("content_block_start", index=index, content_block={**block, "input": {}})
+            for piece in pieces_of(call.arguments):
+                delta = {"type": "input_json_delta", "partial_json": piece}
+                yield event("content_block_delta", index=index, delta=delta)
+            yield event("content_block_stop", index=index)
         end = {"stop_reason": _STOP[reason], "stop_sequence": None}
-        usage = {"output_tokens": count_tokens(text)}
-        yield frame({"type": "message_delta", "delta": end, "usage": usage}, "message_delta")
-        yield frame({"type": "message_stop"}, "message_stop")
+        yield event("message_delta", delta=end, usage={"output_tokens": said.tokens})
+        yield event("message_stop")
 
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         return {"type": "error", "error": {"type": kind_of(status), "message": message}}
@@ -74,7 +84,7 @@ class Messages:
         for what, bucket in (("requests", quotas.requests), ("tokens", quotas.tokens)):
             if bucket is not None:
                 level = bucket.level()
-                full = datetime.now(UTC) + timedelta(seconds=level.reset)
+                full = datetime.fromtimestamp(clock.wall() + level.reset, UTC)
                 headers[f"anthropic-ratelimit-{what}-limit"] = str(level.limit)
                 headers[f"anthropic-ratelimit-{what}-remaining"] = str(level.remaining)
                 headers[f"anthropic-ratelimit-{what}-reset"] = full.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -99,3 +109,12 @@ class Messages:
                 "output_tokens": written,
             },
         }
+
+
+def _blocks(said: Said) -> list[tuple[dict[str, Any], ToolCall]]:
+    return [({"type": "tool_use", "id": call.id, "name": call.name}, call) for call in said.tool_calls]
+
+
+def _input(arguments: str) -> Any:
+    """The arguments as Anthropic gives them: JSON, not text."""
+    return json.loads(arguments) if arguments.strip() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -32,7 +33,8 @@ class SimulatedProvider:
     running event loop; `with` serves on a thread of its own, for synchronous code and for trio.
 
     Args:
-        reply: Takes an `Asked`, returns the answer's text; plain or async. By default a stand-in by rules
+        reply: Takes an `Asked`, returns the answer's text, or a `ToolCall` (or several) that the model is to
+            want; plain or async. What it raises becomes status 500. By default a stand-in by rules
             (`stand_in`): JSON where a schema was asked for, marked text for translations, judgements of
             résumés, and otherwise a text that says that no model was asked.
         latency: Median seconds before an answer; 0 answers at once. Latencies are log-normal.
@@ -202,6 +204,8 @@ class SimulatedProvider:
             await response.write(event)
             if self._core.seconds_per_token:
                 await clock.sleep(self._core.seconds_per_token)
-        if prepared.broken and request.transport is not None:
+        if prepared.after == "stall":
+            await asyncio.Event().wait()
+        if prepared.after == "cut" and request.transport is not None:
             request.transport.close()
         return response

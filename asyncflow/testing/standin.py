@@ -30,5 +30,5 @@ def stand_in(asked: Asked) -> str:
     if judging_asked(f"{asked.system}\n{asked.prompt}"):
         return judge_prompt(f"{asked.system}\n{asked.prompt}" if asked.system else asked.prompt)
     words = len(asked.prompt.split())
-    start = " ".join(asked.prompt.split()[:12])
+    start = " ".join(asked.prompt.split()[:12])[:200]
     return f"Stand-in answer of a simulated provider; no model was asked. {words} words, beginning: {start}"

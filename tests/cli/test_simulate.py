@@ -39,15 +39,20 @@ def test_it_serves_until_ctrl_c(child: Any) -> None:
 
 def test_json_and_sigterm(child: Any) -> None:
     """--json prints the addresses as one line; SIGTERM ends it with code 143."""
-    running = child("simulate", "--latency", 0, "--json", "--fault", "500=1")
+    running = child("simulate", "--latency", 0, "--json", "--fault", "500=1", "--script", "-,400")
     urls = json.loads(running.stdout.readline())
+    assert chat(urls["base_url"], "Hi")["object"] == "chat.completion"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        chat(urls["base_url"], "Hi")
+    refused.value.close()
+    assert refused.value.code == 400
     with pytest.raises(urllib.error.HTTPError) as failed:
         chat(urls["base_url"], "Hi")
     failed.value.close()
     assert failed.value.code == 500
     running.terminate()
     _, stderr = running.communicate(timeout=30)
-    assert running.returncode == 143 and "1 met a fault" in stderr
+    assert running.returncode == 143 and "2 met a fault" in stderr
 
 
 def test_a_port_that_is_taken(here: Any) -> None:
@@ -57,8 +62,17 @@ def test_a_port_that_is_taken(here: Any) -> None:
     assert ran.returncode == 2 and "in use" in ran.stderr
 
 
-@pytest.mark.parametrize("fault", ["500", "500=much", "explode=0.5", "500=2"])
-def test_wrong_faults(here: Any, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("fault", "500"),
+        ("fault", "500=much"),
+        ("fault", "explode=0.5"),
+        ("fault", "500=2"),
+        ("script", "200"),
+    ],
+)
+def test_wrong_faults(here: Any, option: str, value: str) -> None:
     """A fault that does not exist, or has no share, is said; exit code 2."""
-    ran = here("simulate", "--fault", fault)
+    ran = here("simulate", f"--{option}", value)
     assert ran.returncode == 2 and "fault" in ran.stderr

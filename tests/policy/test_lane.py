@@ -320,8 +320,11 @@ def test_403_about_one_address_stops_nothing() -> None:
 
 
 @both
-def test_a_dead_provider_is_left_alone(backend: str) -> None:
-    """After 20 failures in a row a lane of 8 sends only probes, and when one is answered, everything."""
+def test_a_dead_provider_is_left_alone(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """After 20 failures in a row a lane of 8 sends only probes, and when one is answered, everything.
+
+    It is logged once, as a warning, for whoever listens to no events.
+    """
     told: list[Event] = []
     lane = a_lane(told, concurrency=8)
     provider = Provider(
@@ -332,6 +335,8 @@ def test_a_dead_provider_is_left_alone(backend: str) -> None:
     assert len(dead) <= 20 + 8 + 5
     assert sum(moment > dead[0] + 5.0 for moment in dead) <= 4
     assert [type(event) for event in told] == [LanePaused] * 5 + [LaneResumed]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "20 failures in a row: 503. Calls wait; one is tried in 5 s" in caplog.text
     assert sum(moment > 150 for moment, _ in provider.served) > 100
     assert lane.statistics().waiting == lane.statistics().running == 0
 

@@ -11,6 +11,7 @@ import pytest
 
 from asyncflow import errors
 from asyncflow.clock import FakeClock
+from asyncflow.http import Timeouts
 from asyncflow.llm import LLMClient
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import SimulatedProvider
@@ -63,6 +64,34 @@ async def test_faults_and_streams(kind: str) -> None:
                     async for _ in llm.stream("x"):
                         pass
             assert "".join([text async for text in llm.stream("x")]) == "hello there"
+        assert provider.statistics().running == 0
+
+
+@pytest.mark.parametrize(
+    ("timeout", "phase", "until"),
+    [
+        (Timeouts(connect=1, read=40, total=100), "read", 40),
+        (Timeouts(connect=1, read=100, total=40), "total", 40),
+        (None, "read", 300),
+    ],
+)
+async def test_timeouts_on_virtual_time(timeout: Timeouts | None, phase: str, until: float) -> None:
+    """A client's timeouts run on the same clock as the provider's latencies, for streams too."""
+    with FakeClock() as clock:
+        provider = SimulatedProvider(latency=3000, spread=0, script=[None, "hang", "stall"])
+        async with client(provider, timeout=timeout, retry=None) as llm:
+            for _ in range(2):
+                started = clock.now()
+                with pytest.raises(errors.HTTPTimeoutError) as caught:
+                    await llm.complete("x")
+                assert (clock.now() - started, caught.value.phase) == (until, phase)
+        provider = SimulatedProvider(latency=0, script=["stall"])
+        async with client(provider, timeout=Timeouts(connect=1, read=40, total=100), retry=None) as llm:
+            started, texts = clock.now(), []
+            with pytest.raises(errors.HTTPTimeoutError, match="sent nothing"):
+                async for text in llm.stream("x"):
+                    texts.append(text)
+            assert texts and clock.now() - started == 40
         assert provider.statistics().running == 0
 
 

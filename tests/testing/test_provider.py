@@ -7,11 +7,12 @@ import json
 import subprocess
 import sys
 import urllib.request
+from typing import Any
 
 import pytest
 
 from asyncflow import errors
-from asyncflow.llm import LLMClient
+from asyncflow.llm import LLMClient, ToolCall
 from asyncflow.testing import Asked, SimulatedProvider
 from asyncflow.testing.judging import judge, judge_prompt
 from asyncflow.testing.translation import language_asked, pseudo_translate, text_of
@@ -151,6 +152,71 @@ async def test_bad_requests_are_refused() -> None:
             with pytest.raises(errors.RequestRefusedError, match="messages"):
                 await llm.complete("x", extra={"messages": "no list"})
             assert llm.statistics().attempts == 1
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.asyncio
+async def test_tools_there_and_back(kind: str) -> None:
+    """A reply may want tools called; their results come back in the next request, as the client has them."""
+
+    def reply(asked: Asked) -> str | list[ToolCall]:
+        if len(asked.messages) == 1:
+            return [ToolCall("call-1", "weather", '{"city": "Rome"}'), ToolCall("call-2", "now", "")]
+        return "Sunny"
+
+    question = {"role": "user", "content": "Weather in Rome?"}
+    async with SimulatedProvider(reply=reply, latency=0) as provider:
+        url = provider.base_url if kind == "openai" else provider.anthropic_base_url
+        async with LLMClient("m", provider=kind, base_url=url, api_key="", retry=None) as llm:
+            wanted = await llm.complete([question], tools=[{"name": "weather"}])
+            if kind == "openai":
+                said = wanted.raw["choices"][0]["message"]
+                result = {"role": "tool", "tool_call_id": "call-1", "content": "25"}
+            else:
+                said = {"role": "assistant", "content": wanted.raw["content"]}
+                block = {"type": "tool_result", "tool_use_id": "call-1", "content": "25"}
+                result = {"role": "user", "content": [block]}
+            assert (await llm.complete([question, said, result])).text == "Sunny"
+            streamed = llm.stream([question])
+            assert [text async for text in streamed] == []
+    assert [(call.id, call.name) for call in wanted.tool_calls] == [("call-1", "weather"), ("call-2", "now")]
+    assert json.loads(wanted.tool_calls[0].arguments) == {"city": "Rome"} and wanted.text == ""
+    assert wanted.finish_reason == streamed.completion.finish_reason == "tool_calls"
+    assert wanted.usage.output_tokens > 0 and len(provider.log[1].messages) == 3
+
+
+@pytest.mark.parametrize("returned", [None, {"a": 1}, [], ["text"], KeyError("mine")])
+@pytest.mark.asyncio
+async def test_a_reply_that_goes_wrong(returned: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """What the user's function raises, or returns by mistake, is told in a short status 500, and logged."""
+
+    def reply(asked: Asked) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    says = "raised KeyError: 'mine'" if isinstance(returned, Exception) else "a reply is a text, a ToolCall"
+    async with SimulatedProvider(reply=reply, latency=0) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="", retry=None) as llm:
+            with pytest.raises(errors.ServerError, match=f"the reply function .*{says}"):
+                await llm.complete("x")
+    assert "in reply" in caplog.text or "TypeError" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.asyncio
+async def test_a_schema_that_is_none(kind: str) -> None:
+    """The real provider refuses it, and so does this one."""
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}
+    form: dict[str, Any] = {"format": {"type": "json_schema", "schema": schema}}
+    extra: dict[str, Any] = {"output_config": form}
+    if kind == "openai":
+        extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    async with SimulatedProvider(latency=0) as provider:
+        url = provider.base_url if kind == "openai" else provider.anthropic_base_url
+        async with LLMClient("m", provider=kind, base_url=url, api_key="") as llm:
+            with pytest.raises(errors.RequestRefusedError, match="Invalid schema"):
+                await llm.complete("x", extra=extra)
 
 
 def test_latencies_follow_the_seed() -> None:

@@ -25,6 +25,8 @@ EXPECTED: dict[Any, tuple[type[Exception], str]] = {
     "cut": (errors.HTTPConnectionError, ""),
     "no_end": (errors.HTTPConnectionError, ""),
     "error_event": (errors.ServerError, ""),
+    "too_long": (errors.RequestTooLargeError, ""),
+    "no_credit": (errors.AccessDeniedError, ""),
     "html": (errors.BadAnswerError, ""),
     "invalid_json": (errors.BadAnswerError, ""),
     "empty": (errors.BadAnswerError, ""),
