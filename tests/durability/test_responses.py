@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from asyncflow import amap
@@ -257,6 +258,38 @@ async def test_cancelled_anywhere(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.wait([task])
         assert not writer._shared
+
+
+@pytest.mark.parametrize("phase", range(5))
+def test_cancelled_in_every_phase(run: Any, tmp_path: Path, phase: int) -> None:
+    """A task group that cancels while it opens, reads, counts or closes finds no store open afterwards."""
+    reached = 0
+
+    async def use() -> None:
+        nonlocal reached
+        async with ResponseCache(tmp_path / "r.db") as cache:
+            reached = 1
+            await cache.put("a", 1)
+            await cache.get("b")
+            reached = 2
+            await cache.size()
+            reached = 3
+        reached = 4
+
+    async def main() -> None:
+        nonlocal reached
+        for steps in range(8):
+            reached = 0
+            async with anyio.create_task_group() as group:
+                group.start_soon(use)
+                while reached < phase:
+                    await anyio.lowlevel.checkpoint()
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert not writer._shared
+
+    run(main)
 
 
 def test_two_loops_share_one(tmp_path: Path) -> None:
