@@ -23,7 +23,7 @@ from asyncflow.engine.checks import (
     is_async,
     name_of,
 )
-from asyncflow.engine.context import Run
+from asyncflow.engine.context import Run, declared_result
 from asyncflow.engine.doors import opened
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool, collect
@@ -70,6 +70,7 @@ async def amap(
     retry_failed: RetryFailed = ...,
     stop: Stop | None = ...,
     version: Version = ...,
+    result_type: Any = ...,
 ) -> list[R]: ...
 @overload
 async def amap(
@@ -91,6 +92,7 @@ async def amap(
     retry_failed: RetryFailed = ...,
     stop: Stop | None = ...,
     version: Version = ...,
+    result_type: Any = ...,
 ) -> list[R]: ...
 async def amap(
     func: Callable[[Any], Any],
@@ -111,6 +113,7 @@ async def amap(
     retry_failed: RetryFailed = True,
     stop: Stop | None = None,
     version: Version = None,
+    result_type: Any = None,
 ) -> list[Any]:
     """Call `func` on every item, at most `concurrency` at a time, and return the results in input order.
 
@@ -146,6 +149,8 @@ async def amap(
         retry_failed: Whether a resumed run runs failed items again. "only": it runs them and no others; items
             without a record are left, each a `Skipped` with the reason "not failed".
         stop: A `Stop`, by which the program may end the call early without losing what it has paid for.
+        result_type: The type of the results, where `func` has no annotation that says so: dataclasses, models
+            and enums in it are restored when they are read back.
         limits: A `Limits` of `asyncflow.policy`: requests per minute, calls at once, pauses after refusals,
             for the attempts of all who share it. Waiting for them is no part of a timeout.
 
@@ -169,7 +174,7 @@ async def amap(
         >>> asyncio.run(amap(double, range(4), concurrency=2))
         [0, 2, 4, 6]
     """
-    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key, limits)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key, limits, result_type)
     policy = OnError.of(on_error)
     check_items(items, "items")
     check_stored(store, run_id, key)
@@ -210,6 +215,7 @@ def stream(
     retry_failed: RetryFailed = True,
     stop: Stop | None = None,
     version: Version = None,
+    result_type: Any = None,
 ) -> Stream[Any]:
     """As `amap`, but outcomes are read one by one as they come, so memory stays flat however many there are.
 
@@ -238,7 +244,7 @@ def stream(
         >>> asyncio.run(main())
         [0, 2, 4]
     """
-    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key, limits)
+    step = _run_step(func, concurrency, retry, timeout, total_timeout, offload, key, limits, result_type)
     policy = OnError.of(on_error)
     check_items(items, "items")
     check_stored(store, run_id, key)
@@ -286,6 +292,7 @@ def _run_step(
     offload: bool,
     key: Callable[[Any], Any] | None,
     limits: Any,
+    result_type: Any,
 ) -> Step:
     check_function(func)
     check_concurrency(concurrency)
@@ -305,6 +312,7 @@ def _run_step(
         adapt=_settle,
         key=key,
         limits=check_limits(limits),
+        result_type=declared_result(func) if result_type is None else result_type,
     )
 
 

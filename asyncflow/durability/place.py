@@ -186,6 +186,7 @@ class RunPlace:
             kind, usage, data = FAILED, usage or usages.told_by(outcome.error), failures.dump(outcome)
         now = time.time()
         slot, began = self._in_flight.pop(key, (NO_SLOT, now))
+        now = max(now, began)  # somebody may have set the clock back
         if slot != NO_SLOT:
             self._writer.marks.clear(slot)
         self._fresh = True

@@ -89,7 +89,11 @@ def facts_of(
         else {"version": str(version)}
     )
     if params:
-        found["params"] = json.dumps(dict(params), sort_keys=True, default=repr)
+        # Digests: a parameter may be a key, and what is stored may be read by others.
+        digests = {
+            str(name): _digest(json.dumps(params[name], sort_keys=True, default=repr)) for name in params
+        }
+        found["params"] = json.dumps(digests, sort_keys=True)
     return found
 
 
@@ -112,10 +116,21 @@ def _changes(name: str, then: Mapping[str, str], now: Mapping[str, str]) -> list
 
 
 def _rest(name: str, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    return [
+    found = _params(name, then.get("params"), now.get("params"))
+    return found + [
         f"{name}: {fact} was {then.get(fact, 'not set')}, is {now.get(fact, 'not set')}"
-        for fact in sorted({*then, *now} - {"code"})
+        for fact in sorted({*then, *now} - {"code", "params"})
         if then.get(fact) != now.get(fact)
+    ]
+
+
+def _params(name: str, then: str | None, now: str | None) -> list[str]:
+    before, after = (json.loads(text) if text is not None else {} for text in (then, now))
+    return [
+        f"{name}: the parameter {each!r} "
+        + ("is new" if each not in before else "is gone" if each not in after else "has changed")
+        for each in sorted({*before, *after})
+        if before.get(each) != after.get(each)
     ]
 
 

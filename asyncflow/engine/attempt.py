@@ -139,7 +139,7 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
     Raises:
         What the last attempt raised, or the fallback.
     """
-    counts, place = run.counts, run.place(step.key, step.call)
+    counts, place = run.counts, run.place(step.key, step.call, step.result_type)
     counts.started += 1
     try:
         if place is None:

@@ -7,10 +7,12 @@ its cap and its observers, and counts as waiting.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol, get_type_hints
 
 from asyncflow.clock import SYSTEM
@@ -281,11 +283,13 @@ class Run:
         run.offload = True
         return run
 
-    def place(self, key: Callable[[Any], Any] | None, function: Callable[..., Any]) -> Place | None:
+    def place(
+        self, key: Callable[[Any], Any] | None, function: Callable[..., Any], result_type: Any = None
+    ) -> Place | None:
         """Where the node that runs here keeps what `function` returns, if anything remembers it."""
         if self.journal is None:
             return None
-        declared = declared_result(function)
+        declared = declared_result(function) if result_type is None else result_type
         place = self.journal.place(self.trail, self.visit, self.host, key=key, result_type=declared)
         self.places.append(place)
         return place
@@ -314,6 +318,10 @@ class Run:
 
 def declared_result(function: Callable[..., Any]) -> Any:
     """The type that a function's annotations say it returns; None where they do not say or cannot be read."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):  # an object that can be called
+        function = type(function).__call__
     if "return" not in (getattr(function, "__annotations__", None) or {}):  # a mock's are None
         return None
     try:

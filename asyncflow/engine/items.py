@@ -43,7 +43,7 @@ from asyncflow.engine.source import END, Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.stopping import Halted
 from asyncflow.engine.tasks import Crew, LoneCrew, Waker
-from asyncflow.errors import BudgetSpentError, TooManyFailuresError
+from asyncflow.errors import BudgetSpentError, StoreError, TooManyFailuresError
 from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
 from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 from asyncflow.threads import ThreadPool
@@ -144,7 +144,9 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
-        self._ledger = run.place(step.key, step.call) if run.journal is not None and step.exec else None
+        self._ledger: Place | None = None
+        if run.journal is not None and step.exec:
+            self._ledger = run.place(step.key, step.call, step.result_type)
         #: The gate that all pass in a run with suspects.
         self._turns: Turns | None = None
         if run.alone is not None and self._ledger is not None:
@@ -545,7 +547,10 @@ class Pool:
             slot.spent = None
         except Exception as exc:  # the value cannot be stored: that is what became of the item
             self._uncommitted -= 1
-            self._end(slot, failed_outcome(exc, slot))
+            if isinstance(outcome, Failed) or isinstance(exc, StoreError):
+                self._ledger_lost(exc)
+            else:
+                self._end(slot, failed_outcome(exc, slot))
         if self._uncommitted >= self._most_uncommitted:
             self._review()
 
@@ -556,12 +561,16 @@ class Pool:
         if error is None:
             self._show(outcome)
         else:
-            self._ledger = None  # it keeps nothing any more: what is in flight is cut off
-            self.stop(error)
+            self._ledger_lost(error)
         self._review()
         self._wake_one()
         if not self._uncommitted and self._all_committed is not None:
             self._all_committed.set()
+
+    def _ledger_lost(self, error: BaseException) -> None:
+        """Nothing is kept any more, so nothing goes on: what is in flight is cut off."""
+        self._ledger = None
+        self.stop(error)
 
     async def _recalled(self, ledger: Place, slot: Slot) -> bool:
         """Whether the item does not run: an earlier process has its outcome, which is handed on."""

@@ -40,6 +40,7 @@ class Step:
         owner: Who asks for `cur_retry`: the node, or None.
         exec: Whether the call is an `exec`. A run of a flow is not: it takes no slot and is not counted.
         key: The user's function from an item to its key in the journal; None: the content is the key.
+        result_type: What the call returns, for the journal; None: what its annotation says.
         atomic: Whether the pool must not let others run where the call does not.
         adapt: Applied to what a thread returned, on the host's side: amap awaits an awaitable there.
     """
@@ -56,6 +57,7 @@ class Step:
     owner: object = None
     exec: bool = True
     key: Callable[[Any], Any] | None = None
+    result_type: Any = None
     atomic: bool = False
     adapt: Callable[[Any], Awaitable[Any]] | None = None
 

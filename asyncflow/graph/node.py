@@ -216,6 +216,7 @@ class Node(BaseNode):
             owner=self,
             key=key if callable(key) else None,
             limits=self.limits,
+            result_type=getattr(self, "result_type", None),
         )
 
     async def _run_step(self, shared: Any, run: Run) -> Any:

@@ -53,6 +53,11 @@ def test_killed_at_named_points_on_a_server(postgres_url: str, point: str) -> No
     assert kill_loop(postgres_url, 3, seed=2, point=point) >= 1
 
 
+def test_killed_during_resume_ten_times_in_a_row(tmp_path: Path) -> None:
+    """A resume loses nothing either, however often it is itself cut off."""
+    assert kill_loop(tmp_path / "run", 10, seed=3, point="during resume, by key") >= 8
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(10))

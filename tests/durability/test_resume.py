@@ -73,7 +73,7 @@ def test_each_difference_is_a_sentence() -> None:
     now = program(facts={"Flow/A": facts_of([str.lower], params={"x": 2}), "Flow/B": facts_of([], version=2)})
     assert texts(then, now) == [
         "Flow/A: the code of exec has changed",
-        'Flow/A: params was {"x": 1}, is {"x": 2}',
+        "Flow/A: the parameter 'x' has changed",
         "Flow/B: version was 1, is 2",
     ]
 

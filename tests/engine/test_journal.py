@@ -22,7 +22,7 @@ from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.engine.tasks import Host
-from asyncflow.errors import ItemCrashedError
+from asyncflow.errors import ItemCrashedError, StoreError
 from asyncflow.outcome import Failed, Ok, Spent
 
 
@@ -36,6 +36,7 @@ class Memory:
         self.fail: Exception | None = None
         self.verdicts: dict[bytes, Verdict] = {}
         self.spent: dict[bytes, Spent | None] = {}
+        self.refuses: Exception | None = None
 
     @property
     def suspects(self) -> int:
@@ -95,6 +96,8 @@ class Ledger:
             self.memory.log.append(f"commit {key.decode()}")
             committed(None)
 
+        if self.memory.refuses is not None:
+            raise self.memory.refuses
         if isinstance(outcome, Ok) and isinstance(outcome.value, complex):
             raise TypeError("a complex number cannot be stored")
         if self.memory.hold is not None:
@@ -253,6 +256,20 @@ def test_a_store_that_fails_stops_the_run_loudly() -> None:
     with pytest.raises(OSError, match="disk full"):
         run(AsyncFlow(start=node), {"items": range(10_000)}, memory)
     assert len(calls) < 1000
+
+
+@pytest.mark.parametrize("error", [StoreError("gone"), ValueError("not even a failure")])
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_journal_that_takes_nothing_stops_the_run(error: Exception, batch: bool) -> None:
+    """Where it refuses at once, as in a forked child: the call raises that, and does not try for ever."""
+    memory = Memory()
+    memory.refuses = error
+    node, calls = doubles(concurrency=2, on_error="continue")
+    single = Load()
+    single.calls = calls
+    with pytest.raises(type(error), match=str(error)):
+        run(AsyncFlow(start=node if batch else single), {"items": range(100), "path": "a"}, memory)
+    assert len(calls) <= 3
 
 
 def test_a_value_that_cannot_be_stored_fails_its_item() -> None:
