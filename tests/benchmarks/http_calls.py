@@ -1,11 +1,17 @@
 """Chat calls to a fast local server: requests per second, as ratios to plain aiohttp in the same run.
 
-    python tests/benchmarks/http_calls.py [--seconds 2] [--repeat 3] [--at 64 500 1000]
+    python -m tests.benchmarks.http_calls [--seconds 2] [--repeat 3] [--at 64 500 1000] [--sdk PYTHON …]
 
 The server runs in a process of its own and answers a fixed chat completion, so the client is what is
 measured. Every way makes the same calls with the same number at once, from as many workers, in turns, and
 the best of `repeat` turns counts. CPU is the client process's own, per request. Peers that are not installed
-are left out.
+are named at the end.
+
+The OpenAI SDK is on httpx up to version 2, and on httpx2 from 3 on; an environment holds one of them. `--sdk`
+takes the interpreters of others, whose turns are then a process each:
+
+    python -m venv /tmp/sdk2 && /tmp/sdk2/bin/pip install openai==2.54.0
+    python -m tests.benchmarks.http_calls --sdk /tmp/sdk2/bin/python
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 BODY = json.dumps(
     {
@@ -41,6 +48,8 @@ PROMPT = "Translate to French: " + "the quick brown fox jumps over the lazy dog 
 MESSAGES = [{"role": "user", "content": PROMPT}]
 
 Call = Callable[[], Awaitable[object]]
+#: Requests per second, and CPU microseconds per request.
+Measured = tuple[float, float]
 
 
 class Fast(asyncio.Protocol):
@@ -152,12 +161,21 @@ WAYS = {
     "asyncflow LLMClient": our_client,
     "asyncflow HTTPClient": our_http,
     "plain httpx": plain_httpx,
-    "openai SDK": openai_sdk,
 }
 
 
-async def measure(call: Call, at_once: int, seconds: float) -> tuple[float, float]:
-    """Requests per second, and CPU microseconds per request."""
+def sdk_name() -> str:
+    """The SDK of this environment, and what it stands on."""
+    try:
+        number = version("openai")
+    except PackageNotFoundError:
+        return "openai SDK"
+    beneath = "httpx" if int(number.partition(".")[0]) < 3 else "httpx2"
+    return f"openai {number}, {beneath}"
+
+
+async def measure(call: Call, at_once: int, seconds: float) -> Measured:
+    """One turn."""
     done = 0
     stop = False
 
@@ -177,25 +195,56 @@ async def measure(call: Call, at_once: int, seconds: float) -> tuple[float, floa
     return counted / took, cpu / max(counted, 1) * 1e6
 
 
-async def compare(url: str, at: list[int], seconds: float, repeat: int, slow_at: int) -> None:
+async def sdk_turn(url: str, at_once: int, seconds: float) -> None:
+    """One turn of this environment's SDK, printed for the process that started it."""
+    async with openai_sdk(url) as call:
+        print(json.dumps([sdk_name(), *await measure(call, at_once, seconds)]))
+
+
+async def elsewhere(python: str, url: str, at_once: int, seconds: float) -> tuple[str, Measured]:
+    """One turn of another environment's SDK."""
+    options = ["--sdk-turn", url, "--at", str(at_once), "--seconds", str(seconds)]
+    process = await asyncio.create_subprocess_exec(
+        python, os.path.abspath(__file__), *options, stdout=subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{python}: no turn of its OpenAI SDK, exit code {process.returncode}")
+    name, rate, cpu = json.loads(printed)
+    return name, (rate, cpu)
+
+
+async def compare(
+    url: str, at: list[int], seconds: float, repeat: int, slow_at: int, sdks: list[str]
+) -> None:
     print(f"{'at once':>8}  {'way':<22}{'req/s':>9}{'ratio':>8}{'CPU µs':>9}")
+    missing: dict[str, str] = {}
     for at_once in at:
         async with AsyncExitStack() as stack:
-            calls = {}
-            for name, way in WAYS.items():
-                if at_once > slow_at and name in ("plain httpx", "openai SDK"):
-                    continue  # their pool makes them minutes slow, or fail, with many at once
+            ways = {**WAYS, sdk_name(): openai_sdk}
+            slow = ("plain httpx", sdk_name())  # or they take minutes, or fail, with many at once
+            calls: dict[str, Call] = {}
+            for name, way in ways.items():
+                if at_once > slow_at and name in slow:
+                    continue
                 try:
                     calls[name] = await stack.enter_async_context(way(url))
-                except ImportError:
-                    continue
-            best: dict[str, tuple[float, float]] = {}
+                except ImportError as exc:
+                    missing[name] = str(exc)
+            best: dict[str, Measured] = {}
             for _ in range(repeat):
                 for name, call in calls.items():
                     best[name] = max(best.get(name, (0.0, 0.0)), await measure(call, at_once, seconds))
+                for python in sdks if at_once <= slow_at else ():
+                    name, measured = await elsewhere(python, url, at_once, seconds)
+                    best[name] = max(best.get(name, (0.0, 0.0)), measured)
         base = best["plain aiohttp"][0]
         for name, (rate, cpu) in best.items():
-            print(f"{at_once:>8}  {name:<22}{rate:>9,.0f}{rate / base:>8.2f}{cpu:>9.0f}", flush=True)
+            print(f"{at_once:>8}  {name:<22}{rate:>9,.0f}{rate / base:>8.3f}{cpu:>9,.0f}", flush=True)
+    for name, why in missing.items():
+        print(f"not installed: {name} ({why})")
+    if not sdks:
+        print("no other OpenAI SDK was measured: name interpreters that have one with --sdk")
 
 
 def main() -> None:
@@ -204,17 +253,21 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--at", type=int, nargs="+", default=[64, 500, 1000])
     parser.add_argument("--slow-at", type=int, default=64, help="most at once for httpx's own pool")
+    parser.add_argument("--sdk", nargs="+", default=[], metavar="PYTHON", help="others with an OpenAI SDK")
+    parser.add_argument("--sdk-turn", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         return serve()
+    if options.sdk_turn:
+        return asyncio.run(sdk_turn(options.sdk_turn, options.at[0], options.seconds))
     server = subprocess.Popen(
         [sys.executable, os.path.abspath(__file__), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert server.stdout is not None and server.stdin is not None
     try:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        asyncio.run(compare(url, options.at, options.seconds, options.repeat, options.slow_at))
+        asyncio.run(compare(url, options.at, options.seconds, options.repeat, options.slow_at, options.sdk))
     finally:
         server.stdin.close()
         server.wait(5)
