@@ -15,6 +15,9 @@ REFUSALS_TOLD = Retry(attempts=20, wait=0.05, max_wait=60.0, on=errors.RateLimit
 #: A server that asks for a longer wait than this has the call fail now, with the wait in its error.
 LONGEST_WAIT = 3600.0
 
+#: While its whole provider fails, a call is repeated so many times beyond its attempts, as its lane lets it.
+FORGIVEN = 10
+
 #: Methods that mean the same when they arrive twice (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
@@ -25,6 +28,7 @@ class Tally:
 
     failures: int = 0
     refusals: int = 0
+    forgiven: int = 0  # failures of a provider that failed everybody
 
     @property
     def attempts(self) -> int:
@@ -72,3 +76,21 @@ def wait_before_next(error: Exception, tally: Tally, retry: Retry | None, repeat
     if verdict:
         retry = replace(retry, on=Exception)
     return retry.wait_after(max(tally.failures, 1), error)
+
+
+def wait_in_outage(error: Exception, tally: Tally, retry: Retry | None, repeatable: bool) -> float | None:
+    """The same for a call that has used up its attempts while its provider failed everybody.
+
+    That was not the call's fault, so it goes on, a finite number of times; `retry` of one attempt means one.
+
+    Example:
+        >>> error = errors.ServerError(status=503)
+        >>> wait_in_outage(error, Tally(failures=4), Retry(attempts=4, wait=1, jitter=0), repeatable=True)
+        4.0
+        >>> wait_in_outage(error, Tally(4, forgiven=FORGIVEN), Retry(attempts=4), repeatable=True) is None
+        True
+    """
+    if retry is None or retry.attempts < 2 or tally.forgiven >= FORGIVEN:
+        return None
+    tally.forgiven += 1
+    return wait_before_next(error, Tally(retry.attempts - 1, tally.refusals), retry, repeatable)

@@ -14,7 +14,7 @@ import httpx
 
 from asyncflow import clock, errors
 from asyncflow.http import address, failures, redirects
-from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next
+from asyncflow.http.attempts import IDEMPOTENT, Tally, wait_before_next, wait_in_outage
 from asyncflow.http.body import encode_json
 from asyncflow.http.call import Call, Target
 from asyncflow.http.endpoint import Endpoint
@@ -269,6 +269,8 @@ class HTTPClient:
                 except Exception as error:
                     tally.count(error)
                     wait = wait_before_next(error, tally, self._retry, repeatable)
+                    if wait is None and isinstance(self._lane, RateLane) and self._lane.failing:
+                        wait = wait_in_outage(error, tally, self._retry, repeatable)
                     if wait is None:
                         self._failed += 1
                         if isinstance(error, errors.HTTPError):

@@ -36,6 +36,8 @@ _log = logging.getLogger("asyncflow")
 #: Seconds that a provider is probed which fails again and again, before its lane stops: where it has ever
 #: answered, and where it never has, so that its address may simply be wrong.
 PATIENCE, PATIENCE_UNHEARD = 3600.0, 30.0
+#: Failures in a row, whoever's, from which on the provider seems to be the reason.
+_FAILING = 10
 #: Waits for a provider's quota that are shorter than this many seconds are not told.
 _TOLD_FROM = 1.0
 
@@ -116,6 +118,11 @@ class RateLane:
         if self._auto is not None:
             return self._auto.limit
         return self.settings.concurrency if isinstance(self.settings.concurrency, int) else None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the provider seems to fail everybody: the breaker is open, or half way there."""
+        return self._breaker.failures >= _FAILING or self._breaker.state != "closed"
 
     def attempt(self, tokens: int | Callable[[], int] = 0, *, retry: bool = False) -> Attempt:
         """A context manager around one attempt.
