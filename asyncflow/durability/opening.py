@@ -15,12 +15,13 @@ import anyio.to_thread
 from asyncflow.durability import writer as writers
 from asyncflow.durability.codec import Encoder
 from asyncflow.durability.journal import RunJournal
+from asyncflow.durability.lock import Holder
 from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
 from asyncflow.durability.saying import RetryFailed
-from asyncflow.durability.store import RunRow, Store
-from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError
+from asyncflow.durability.store import RunRow, Session, Store
+from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError, StoreLockedError
 
 T = TypeVar("T")
 
@@ -119,6 +120,14 @@ def open_run(
             text, since = _settle(before, fingerprint, changed)
             row = before
             number, session = writer.call(lambda backend: backend.start(run_id, name, text, time.time()))
+            if (other := _meanwhile(before, reader.run(run_id), session)) is not None:
+                writer.call(lambda backend: backend.end(session, "cancelled", time.time()))
+                raise StoreLockedError(
+                    f"run {run_id} was opened by process {other.pid} on {other.host} at the same moment. "
+                    "Start this one again: it goes on from there",
+                    pid=other.pid,
+                    host=other.host,
+                )
             journal = RunJournal(
                 run_id,
                 number,
@@ -174,6 +183,16 @@ def as_store(store: Store | str | os.PathLike[str]) -> Store:
 
         return SQLStore(store)
     return store
+
+
+def _meanwhile(before: RunRow | None, now: RunRow | None, session: int) -> Session | None:
+    """A session of another process that came and went between looking at the run and having it."""
+    known = {session, *(each.number for each in (before.sessions if before is not None else ()))}
+    me = Holder.me()
+    for each in now.sessions if now is not None else ():
+        if each.number not in known and each.pid is not None and (each.pid, each.host) != (me.pid, me.host):
+            return each
+    return None
 
 
 def _settle(

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from asyncflow.durability import dialects, lock, marks, sqlite, tables
 from asyncflow.durability.marks import FileMarks, Mark, Marks, NoMarks
+from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.sqlreader import SQLReader, TooLargeError
 from asyncflow.durability.sqlwriter import SQLWriter
 from asyncflow.durability.store import INTERRUPTED
@@ -38,9 +39,9 @@ class SQLStore:
     def __init__(self, url: str | os.PathLike[str] = "runs.db") -> None:
         text = os.fspath(url)
         if "://" in text and not text.startswith("sqlite:///"):
-            raise NotSupportedError(
-                f"a store is a path, sqlite:///path or postgresql://…, not {text.split(':')[0]}://…"
-            )
+            scheme = text.partition("://")[0]
+            what = "SQLStore is one SQLite file" if is_postgres(text) else f"{scheme}://… is no store"
+            raise NotSupportedError(f"{what}: store= takes a path, sqlite:///path or postgresql://…")
         self.path = Path(text.removeprefix("sqlite:///"))
 
     @property

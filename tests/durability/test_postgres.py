@@ -21,7 +21,9 @@ from asyncflow import AsyncFlow, AsyncNode, amap, run_sync, stream
 from asyncflow.durability import as_store, open_run, status, tables
 from asyncflow.durability.postgres import schema
 from asyncflow.durability.postgres.address import Address
+from asyncflow.durability.postgres.connecting import passes
 from asyncflow.durability.postgres.store import PostgresStore
+from asyncflow.durability.sqlwriter import SQLWriter
 from asyncflow.durability.store import OK, PlaceRow, Record
 from asyncflow.durability.writer import Writer, share, unshare
 from asyncflow.errors import NotSupportedError, StoreError, StoreFormatError, StoreLockedError
@@ -214,6 +216,49 @@ def test_two_processes_may_write_different_runs(postgres_url: str) -> None:
         assert store.holder("a") is None and store.holder("b") is not None
         second.start("a", "n", "{}", 4.0)
     assert positions(store, a) == [0, 1, 2] and positions(store, b) == [9]
+
+
+def test_who_comes_second_by_a_moment_pays_for_nothing(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process had the whole run between our look at it and our lock: refused, then gone on from."""
+    start = SQLWriter.start
+    ahead = PostgresStore(postgres_url)
+
+    def overtaken(self: SQLWriter, *arguments: Any) -> tuple[int, int]:
+        monkeypatch.setattr(SQLWriter, "start", start)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 999_999)
+            with closing(ahead.open_writer()) as other:
+                run, session = other.start("a", "n", "{}", 1.0)
+                other.end(session, "finished", 2.0)
+        return start(self, *arguments)
+
+    monkeypatch.setattr(SQLWriter, "start", overtaken)
+    with pytest.raises(StoreLockedError, match="opened by process 999999 .* at the same moment"):
+        with open_run(postgres_url, "a"):
+            pass
+    with open_run(postgres_url, "a") as journal:
+        assert journal.resumed
+    with closing(ahead.open_reader()) as reader:
+        row = reader.run("a")
+    assert row is not None and [each.how for each in row.sessions] == ["finished", "cancelled", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        *[(code, True) for code in ("53100", "53200", "53300", "57P01", "57P03", "08006", "58030", "40001")],
+        *[(code, False) for code in ("23505", "22P05", "42501", "42P01", "XX001", "0A000")],
+    ],
+)
+def test_what_may_pass_is_told_by_the_server_s_code(code: str, expected: bool) -> None:
+    """A full disk, too many connections, a shutdown, an I/O error: again. Damage, a wrong statement: not."""
+    import psycopg
+    from sqlalchemy.exc import DBAPIError
+
+    original = psycopg.errors.lookup(code)("injected")
+    assert passes(DBAPIError("INSERT", None, original)) is expected
 
 
 def test_a_forked_child_keeps_no_lock_alive(postgres_url: str) -> None:

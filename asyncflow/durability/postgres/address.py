@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from asyncflow.errors import NotSupportedError, StoreError
 
@@ -101,4 +100,5 @@ def _psycopg() -> Any:
 
 def is_postgres(url: str) -> bool:
     """Whether a text names a PostgreSQL database rather than a file."""
-    return urlsplit(url).scheme in SCHEMES and "://" in url
+    scheme, found, _ = url.partition("://")
+    return bool(found) and scheme in SCHEMES

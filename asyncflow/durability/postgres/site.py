@@ -106,7 +106,10 @@ class Site:
         )
 
     def compact(self, connection: Connection) -> None:
-        connection.exec_driver_sql("VACUUM (FULL, ANALYZE) runs, sessions, places, records, deaths")
+        tables = connection.exec_driver_sql(
+            "SELECT quote_ident(tablename) FROM pg_catalog.pg_tables WHERE schemaname = %s", (schema.NAME,)
+        )
+        connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(tables.scalars())}")
 
     def retryable(self, error: BaseException) -> bool:
         return isinstance(error, _StillThereError) or passes(error)

@@ -37,6 +37,10 @@ class PostgresStore:
     Raises:
         NotSupportedError: If psycopg is not installed (`pip install 'asyncflow-engine[postgres]'`).
         StoreError: If the URL cannot be read.
+
+    Example:
+        >>> PostgresStore("postgresql://me:secret@localhost/work")
+        PostgresStore('postgresql://me@localhost:5432/work')
     """
 
     def __init__(self, url: str) -> None:
