@@ -37,7 +37,7 @@ from asyncflow.compute.columns import (
 from asyncflow.compute.memory import fresh
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
-from asyncflow.compute.sums import column_sums
+from asyncflow.compute.sums import column_dots, column_sums
 from asyncflow.compute.tiles import map_tiles
 from asyncflow.errors import DtypeError, RangeError, ShapeError
 
@@ -244,9 +244,9 @@ def _sums(g: Array, x: Array, mean: Array, near: bool) -> tuple[Array, Array]:
     """Σ g and Σ g·(x - mean) of a tile; while the mean is near, it is taken off the sum and not off x."""
     total = column_sums(g)
     if near:
-        return total, column_sums(np.multiply(g, x, out=scratch_like(x))) - mean * total
+        return total, column_dots(g, x) - mean * total
     centred = np.subtract(x, per_channel(mean, x), out=scratch_like(x))
-    return total, column_sums(np.multiply(centred, g, out=centred))
+    return total, column_dots(centred, g)
 
 
 def _input_gradient(

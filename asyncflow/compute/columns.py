@@ -16,7 +16,7 @@ import numpy as np
 from asyncflow.compute.checks import Array
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
-from asyncflow.compute.sums import column_sums
+from asyncflow.compute.sums import column_dots, column_sums
 from asyncflow.compute.tiles import BUFFER, map_tiles, plan
 
 #: Up to this |mean| / σ the plain sums of x and x² are used: they cost 1 + 2² of the accuracy at most. Beyond
@@ -65,14 +65,14 @@ def _tile_moments(x: Array) -> tuple[Array, Array]:
     """The mean, and the sum of squared distances from it, of each channel of one tile."""
     size = x.size // x.shape[1]
     mean = column_sums(x) / size
-    square = column_sums(np.square(x, out=scratch_like(x))) / size - mean**2
+    square = column_dots(x, x) / size - mean**2
     # A far mean (or NaN, for which the comparison is False) takes the careful path.
     if np.all(mean**2 <= NEAR**2 * square):
         return mean, square * size
     distance = np.subtract(x, per_channel(mean, x), out=scratch_like(x))
     offset = mean - per_channel(mean, x).reshape(-1)  # what rounding the mean to x's dtype left out
     left = column_sums(distance) / size
-    spread = column_sums(np.square(distance, out=distance)) - size * left**2
+    spread = column_dots(distance, distance) - size * left**2
     return mean - offset + left, np.maximum(spread, 0)
 
 
