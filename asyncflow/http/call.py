@@ -1,29 +1,41 @@
-"""`Call`: one logical call before it is sent, and `Target`: what many calls have in common."""
+"""`Call`: one logical call before it is sent; `Target`: what many have in common; `Meter`: their tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from asyncflow.http.timeouts import TOTAL, Timeouts
 
 
+class Meter(Protocol):
+    """Guesses what a call will use, and learns what calls have used."""
+
+    def reserve(self, size_bytes: int) -> int:
+        """Tokens to reserve for a request of this size."""
+
+    def used(self, size_bytes: int, result: Any) -> int:
+        """Tokens that the call with this result has used."""
+
+
 class Target:
     """A method, an address, and headers, which may serve any number of calls: nobody changes them.
 
     Attributes:
+        names: Of its headers, in small letters.
         head: The request line and these headers as they go over the wire, kept by whoever writes them first.
     """
 
-    __slots__ = ("head", "headers", "method", "url")
+    __slots__ = ("head", "headers", "method", "names", "url")
 
     def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers) -> None:
         self.method = method
         self.url = url
         self.headers = headers
+        self.names = frozenset(name.lower() for name, _ in headers.raw)
         self.head: bytes | None = None
 
 
@@ -37,8 +49,7 @@ class Call:
         repeatable: Whether the server may see it twice.
         keep_method: Whether a redirect that would turn it into a GET is an error.
         accept: Statuses that are no failure, besides the 2xx.
-        tokens: What it is expected to use, for the lane.
-        used: Takes the result, gives what it really used.
+        meter: What it uses, for the lane; None where that does not count.
         advice: What to do about a status, for the texts of errors.
     """
 
@@ -49,9 +60,12 @@ class Call:
     repeatable: bool = False
     keep_method: bool = False
     accept: Container[int] = ()
-    tokens: int | Callable[[], int] = 0
-    used: Callable[[Any], int] | None = None
+    meter: Meter | None = None
     advice: Mapping[int, str] | None = None
+
+    def reserve(self) -> int:
+        """Tokens that it is expected to use, by now."""
+        return 0 if self.meter is None else self.meter.reserve(len(self.content))
 
     def request(self) -> httpx.Request:
         """The same as httpx has it.

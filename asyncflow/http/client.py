@@ -29,6 +29,7 @@ from asyncflow.policy.settings import LaneSettings
 from asyncflow.waiting import waiting
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 #: What `request` and `LLMClient` repeat by default.
 RETRY = Retry(attempts=4, wait=0.5, max_wait=60.0)
@@ -189,7 +190,7 @@ class HTTPClient:
             call: What to send.
             read: Takes a good answer and returns the result; what it raises ends the attempt.
         """
-        return self._repeat(call.repeatable, lambda retry: self._attempt(call, read, retry))
+        return self._repeat(call, self._attempt, read)
 
     async def open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
         """Open an answer that is read while it comes; whoever has it closes it.
@@ -198,7 +199,7 @@ class HTTPClient:
             call: What to send.
             begin: Reads the stream's beginning; what it raises ends the attempt, and may be repeated.
         """
-        return await self._repeat(call.repeatable, lambda retry: self._open(call, begin, retry))
+        return await self._repeat(call, self._open, begin)
 
     def endpoint(
         self,
@@ -259,18 +260,19 @@ class HTTPClient:
         base = failures.plain_url(httpx.URL(self._base)) if self._base else ""
         return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
 
-    async def _repeat(self, repeatable: bool, attempt: Callable[[bool], Awaitable[T]]) -> T:
+    async def _repeat(self, call: Call, attempt: Callable[[Call, A, bool], Awaitable[T]], argument: A) -> T:
+        """`attempt(call, argument, …)` until it succeeds or nothing more is to be tried."""
         tally = Tally()
         self._running += 1
         try:
             while True:
                 try:
-                    return await attempt(tally.failures > 0)
+                    return await attempt(call, argument, tally.failures > 0)
                 except Exception as error:
                     tally.count(error)
-                    wait = wait_before_next(error, tally, self._retry, repeatable)
+                    wait = wait_before_next(error, tally, self._retry, call.repeatable)
                     if wait is None and isinstance(self._lane, RateLane) and self._lane.failing:
-                        wait = wait_in_outage(error, tally, self._retry, repeatable)
+                        wait = wait_in_outage(error, tally, self._retry, call.repeatable)
                     if wait is None:
                         self._failed += 1
                         if isinstance(error, errors.HTTPError):
@@ -288,7 +290,7 @@ class HTTPClient:
 
     async def _attempt(self, call: Call, read: Callable[[httpx.Response], T], retry: bool) -> T:
         """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
-        async with self.lane.attempt(call.tokens, retry=retry) as ticket:
+        async with self.lane.attempt(call.reserve, retry=retry) as ticket:
             redirected = 0
             while True:
                 self._attempts += 1
@@ -311,15 +313,15 @@ class HTTPClient:
                     self._refused += status == 429
                     raise error
             result = read(response)
-            if call.used is not None:
-                ticket.used(call.used(result))
+            if call.meter is not None:
+                ticket.used(call.meter.used(len(call.content), result))
             return result
 
     async def _open(
         self, call: Call, begin: Callable[[Stream], Awaitable[T]], retry: bool
     ) -> tuple[Stream, T]:
         async with AsyncExitStack() as leave:
-            ticket = await leave.enter_async_context(self.lane.attempt(call.tokens, retry=retry))
+            ticket = await leave.enter_async_context(self.lane.attempt(call.reserve, retry=retry))
             self._attempts += 1
             deadline = clock.now() + call.timeouts.total
             response = await self._wire.send(call, None)

@@ -135,11 +135,12 @@ def head_of(call: Call) -> bytes:
         target.head = _whole_lines(first, 2) + _lines(target.headers.raw)
     head = target.head
     if call.headers:
-        if any(name in target.headers for name in call.headers):  # which replaces the target's
+        own = [(name.encode(), value.encode()) for name, value in call.headers.items()]
+        if any(name.lower() in target.names for name, _ in own):  # which replaces the target's
             return head_of(
                 replace(call, target=Target(target.method, target.url, call.all_headers()), headers=None)
             )
-        head += _lines([(name.encode(), value.encode()) for name, value in call.headers.items()])
+        head += _lines(own)
     if call.content or target.method not in _WITHOUT_BODY:
         return b"%bContent-Length: %d\r\n\r\n" % (head, len(call.content))
     return head + b"\r\n"

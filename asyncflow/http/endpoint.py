@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from asyncflow.http import failures, hints
 from asyncflow.http.body import encode_json
-from asyncflow.http.call import Call, Target
+from asyncflow.http.call import Call, Meter, Target
 from asyncflow.http.stream import Stream
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ T = TypeVar("T")
 
 class UnusableAnswerError(ValueError):
     """What `read` raises where the JSON is not the answer it should be; becomes a `BadAnswerError`."""
-
-
-class Meter(Protocol):
-    """Guesses what a call will use, and learns what calls have used."""
-
-    def reserve(self, size_bytes: int) -> int:
-        """Tokens to reserve for a request of this size."""
-
-    def used(self, size_bytes: int, result: Any) -> int:
-        """Tokens that the call with this result has used."""
 
 
 class Endpoint:
@@ -62,7 +52,6 @@ class Endpoint:
         *,
         headers: Mapping[str, str] | None = None,
         read: Callable[[Any, str | None], T],
-        used: Callable[[T], int] | None = None,
         meter: Meter | None = None,
     ) -> Coroutine[Any, Any, T]:
         """One call, repeated as the client's rules say; it may arrive twice. To be awaited.
@@ -72,23 +61,12 @@ class Endpoint:
             headers: For this call, besides the prepared ones.
             read: Takes the answer's JSON and its request id, gives the result. An `UnusableAnswerError`
                 from it counts as a bad answer, which is asked for again.
-            used: Takes the result, gives the tokens it really cost, for the lane.
-            meter: Guesses the tokens before the call and learns from the result; instead of `used`.
+            meter: Guesses the tokens before the call and learns from the result, for the lane.
 
         Raises:
             HTTPError: Of the class that says what happened.
         """
-
-        def read_response(response: httpx.Response) -> T:
-            answer = failures.json_of(response)
-            if isinstance(answer, dict) and answer.get("error"):
-                raise failures.reported(response, answer["error"])
-            try:
-                return read(answer, hints.request_id(response.headers))
-            except UnusableAnswerError as exc:
-                raise failures.bad_answer(response, str(exc)) from None
-
-        return self._client.call(self._call(body, headers, used, meter), read_response)
+        return self._client.call(self._call(body, headers, meter), partial(_read_json, read))
 
     def open(
         self,
@@ -106,29 +84,26 @@ class Endpoint:
                 repeated, because their answer has been given out in part.
         """
         headers = {"accept": "text/event-stream", **(headers or {})}
-        return self._client.open(self._call(body, headers, None, meter), begin)
+        return self._client.open(self._call(body, headers, meter), begin)
 
-    def _call(
-        self,
-        body: Any,
-        headers: Mapping[str, str] | None,
-        used: Callable[[T], int] | None,
-        meter: Meter | None,
-    ) -> Call:
-        content = encode_json(body)
-        size = len(content)
-        tokens: int | Callable[[], int] = size // 4
-        if meter is not None:
-            tokens = partial(meter.reserve, size)
-            used = partial(meter.used, size)
+    def _call(self, body: Any, headers: Mapping[str, str] | None, meter: Meter | None) -> Call:
         return Call(
             self._target,
-            content,
+            encode_json(body),
             headers,
             self._client.timeouts,
             repeatable=True,
             keep_method=True,
-            tokens=tokens,
-            used=used,
+            meter=meter,
             advice=self._advice,
         )
+
+
+def _read_json(read: Callable[[Any, str | None], T], response: httpx.Response) -> T:
+    answer = failures.json_of(response)
+    if isinstance(answer, dict) and answer.get("error"):
+        raise failures.reported(response, answer["error"])
+    try:
+        return read(answer, hints.request_id(response.headers))
+    except UnusableAnswerError as exc:
+        raise failures.bad_answer(response, str(exc)) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import httpx
 import pytest
 
@@ -88,3 +90,16 @@ async def test_connections_are_shared_with_streams() -> None:
                 response = await http._wire._transport.handle_async_request(request)
                 assert await response.aread() is not None
     assert server.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_an_answer_is_a_response() -> None:
+    """What comes back knows its request, and survives pickle, as any response of httpx that was read."""
+    async with raw_server(replies(answer(b'{"a": 1}'))) as server:
+        async with HTTPClient(headers={"x-one": "1"}) as http:
+            response = await http.post(server.url, json=[1], headers={"x-two": "2"})
+    for one in (response, pickle.loads(pickle.dumps(response))):
+        assert one.json() == {"a": 1} and one.is_success
+        request = one.request
+        assert (request.method, str(request.url), request.content) == ("POST", server.url, b"[1]")
+        assert (request.headers["x-one"], request.headers["x-two"]) == ("1", "2")
