@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncflow.cli.map.shown import Shown
-from asyncflow.events import ItemFinished, ItemResumed, ItemStarted, ItemWaiting, NodeStarted
+from asyncflow.events import ItemFinished, ItemResumed, ItemStarted, ItemWaiting, LanePaused, NodeStarted
 from asyncflow.observe.tally import Tally
 from asyncflow.outcome import Ok
 
@@ -33,3 +33,12 @@ def test_a_row_between_two_attempts_is_retrying() -> None:
         assert now() == (1, 0, 0)
     shown(ItemFinished(PATH, 5.0, Ok(None, index=0)))
     assert (node.done, now()) == (1, (0, 0, 0))
+
+
+def test_a_long_pause_is_told_with_its_reason() -> None:
+    """Once in a while; short ones, which are many under a quota, are not."""
+    told: list[str] = []
+    shown = Shown(Tally(), rows=3, tell=told.append)
+    for at, seconds in ((0.0, 0.5), (1.0, 5.0), (3.0, 10.0), (11.0, 20.0)):
+        shown(LanePaused("m", at, seconds, "20 failures in a row"))
+    assert told == [f"nothing is sent for {n} s: 20 failures in a row" for n in (5, 20)]

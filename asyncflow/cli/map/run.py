@@ -173,7 +173,7 @@ async def _ask_all(session: _Session, asking: Asking, facts: dict[str, str], onl
             rows if only is None else _chosen(rows, only),
             concurrency=concurrency_of(job),
             on_error="continue",
-            observers=[Shown(progress, total)],
+            observers=[Shown(progress, total, say)],
             store=session.kept.store,
             run_id=session.run_id,
             key=lambda row: row.key,

@@ -12,10 +12,14 @@ from asyncflow.events import (
     ItemRetrying,
     ItemStarted,
     ItemWaiting,
+    LanePaused,
     NodeStarted,
 )
 
 _WHY = Exception("the client tries again")
+
+#: Shorter pauses are not told, and not more than one in so many seconds.
+_PAUSE, _QUIET = 2.0, 10.0
 
 
 class Shown:
@@ -27,11 +31,16 @@ class Shown:
     Args:
         display: Told what becomes of it.
         rows: How many there are.
+        tell: Told in words why nothing is sent for a while.
     """
 
-    def __init__(self, display: Callable[[Event], object], rows: int) -> None:
+    def __init__(
+        self, display: Callable[[Event], object], rows: int, tell: Callable[[str], object] = lambda text: None
+    ) -> None:
         self._display = display
         self._rows = rows
+        self._tell = tell
+        self._quiet_until = 0.0
         self._failed: dict[int, int] = {}  # by row: how many of its attempts
         self._retrying: set[int] = set()
 
@@ -45,6 +54,10 @@ class Shown:
         elif isinstance(event, ItemResumed) and event.index in self._retrying:
             self._retrying.remove(event.index)
             event = ItemStarted(event.path, event.at, event.index, self._failed[event.index] + 1)
+        elif isinstance(event, LanePaused):
+            if event.seconds >= _PAUSE and event.at >= self._quiet_until:
+                self._quiet_until = event.at + _QUIET
+                self._tell(f"nothing is sent for {event.seconds:.0f} s: {event.reason}")
         elif isinstance(event, ItemFinished):
             self._failed.pop(event.outcome.index, None)
         self._display(event)
