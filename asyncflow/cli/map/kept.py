@@ -14,6 +14,7 @@ from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.result import result_of
 from asyncflow.cli.map.rows import Row
 from asyncflow.cli.store.named import Name
+from asyncflow.cli.store.reading import without_password
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import Fingerprint, as_store, compare
 from asyncflow.durability.readback import read_back
@@ -87,8 +88,8 @@ class Kept:
     """
 
     def __init__(self, job: Job) -> None:
-        self.where = store_of(job)
-        self.store: Store = as_store(self.where)
+        self.where = without_password(store_of(job))
+        self.store: Store = as_store(store_of(job))
         self.name = name_of(job)
         self.run: RunRow | None = None
         if self._is_there():

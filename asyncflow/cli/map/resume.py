@@ -1,16 +1,11 @@
-"""What a resumed run says first, and the command that goes on where one ended."""
+"""What a resumed run says first."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 
 from asyncflow.cli.map.kept import Standing
 from asyncflow.durability import Counts, banner
-
-#: Options that belong to the first time only.
-_ONCE = ("--new", "--overwrite", "--retry-failed")
 
 
 def said_first(standing: Standing, rows: int, *, only_failed: bool, dropped: Sequence[str]) -> str:
@@ -43,14 +38,3 @@ def said_first(standing: Standing, rows: int, *, only_failed: bool, dropped: Seq
     if standing.gone:
         text += f" ({standing.gone:,} of before are no longer in the input)"
     return text
-
-
-def command_again(arguments: Sequence[str] | None = None) -> str:
-    """The command that goes on: the same one, without what was meant for once.
-
-    Example:
-        >>> command_again(["map", "in.jsonl", "--new", "-o", "my out.jsonl"])
-        "asyncflow map in.jsonl -o 'my out.jsonl'"
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    return shlex.join(["asyncflow", *(one for one in given if one not in _ONCE)])

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from asyncflow.cli.map.job import Job
-from asyncflow.cli.map.resume import command_again
 from asyncflow.cli.map.summary import Counts, counted, lines_of
+from asyncflow.cli.store.again import command_again
 from asyncflow.cli.store.shown import one_line
 from asyncflow.errors import ResumeMismatchError
 from asyncflow.llm import LLMClient

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asyncflow.api import RunResult, run
-from asyncflow.cli.run.report import command_again, figures_of, lines_of, say, say_found
+from asyncflow.cli.run.report import figures_of, lines_of, say, say_found
 from asyncflow.cli.run.shared import shared_of
 from asyncflow.cli.run.target import described, flow_at, where
+from asyncflow.cli.store.again import command_again
 from asyncflow.cli.store.holding import holding
 from asyncflow.cli.store.named import Name
+from asyncflow.cli.store.reading import without_password
 from asyncflow.cli.store.shown import one_line, print_json
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import as_store, resolve
@@ -105,9 +107,11 @@ def _found(asked: Asked) -> _Found:
     if before is not None:
         run_id, failed = before
     elif asked.retry_failed:
-        raise UsageError(f"--retry-failed: {asked.store} has no run of this yet; nothing has failed")
+        raise UsageError(
+            f"--retry-failed: {without_password(asked.store)} has no run of this yet; nothing has failed"
+        )
     elif asked.run_id is not None and asked.run_id.startswith("@"):
-        raise UsageError(f"--run-id {asked.run_id}: there is no store at {asked.store}")
+        raise UsageError(f"--run-id {asked.run_id}: there is no store at {without_password(asked.store)}")
     return _Found(flow, path, shared, run_id, failed)
 
 
@@ -153,8 +157,8 @@ def _choice(text: str) -> Literal["refuse", "keep", "drop"]:
 
 def _ended(asked: Asked, found: _Found, result: RunResult) -> int:
     figures = figures_of(
-        run_id=found.run_id, store=asked.store, status="finished", action=result.action, shared=result.shared,
-        statistics=result.statistics, spent=result.spent, error=None,
+        run_id=found.run_id, store=without_password(asked.store), status="finished", action=result.action,
+        shared=result.shared, statistics=result.statistics, spent=result.spent, error=None,
     )  # fmt: skip
     if asked.json:
         print_json(figures)
@@ -199,7 +203,7 @@ def _print_unfinished(asked: Asked, found: _Found, status: str, error: dict[str,
     if not asked.json:
         return
     figures = figures_of(
-        run_id=found.run_id, store=asked.store, status=status, action=None, shared=found.shared,
-        statistics=None, spent=None, error=error,
+        run_id=found.run_id, store=without_password(asked.store), status=status, action=None,
+        shared=found.shared, statistics=None, spent=None, error=error,
     )  # fmt: skip
     print_json(figures)

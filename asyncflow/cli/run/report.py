@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from asyncflow.cli.store.shown import money
 from asyncflow.cli.tables.values import plain
 from asyncflow.events import Event, RunResumed, Statistics
 from asyncflow.outcome import Spent
-
-#: Options that belong to the first time only.
-_ONCE = ("--new", "--retry-failed")
 
 
 def say(text: str) -> None:
@@ -27,17 +22,6 @@ def say_found(event: Event) -> None:
     """An observer: what an earlier process left is said before anything else."""
     if isinstance(event, RunResumed):
         say(f"Going on with run {event.run_id}: {event.found}")
-
-
-def command_again(arguments: Sequence[str] | None = None) -> str:
-    """The command that goes on: the same one, without what was meant for once.
-
-    Example:
-        >>> command_again(["run", "a.py:flow", "--new"])
-        'asyncflow run a.py:flow'
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    return shlex.join(["asyncflow", *(one for one in given if one not in _ONCE)])
 
 
 def figures_of(

@@ -59,7 +59,7 @@ def opened(text: str) -> Iterator[Opened]:
         UsageError: If there is none.
         StoreError: If it cannot be read.
     """
-    name = _PASSWORD.sub(r"\1:***@", text)
+    name = without_password(text)
     store = as_store(text)
     path = getattr(store, "path", None)
     if isinstance(path, Path) and not path.exists():
@@ -69,6 +69,16 @@ def opened(text: str) -> Iterator[Opened]:
         yield Opened(name, store, reader)
     finally:
         reader.close()
+
+
+def without_password(text: str) -> str:
+    """A text in which a URL's password is struck out.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/db"), without_password("runs.db")
+        ('postgresql://me:***@host/db', 'runs.db')
+    """
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def _open(run: RunRow) -> bool:
