@@ -144,7 +144,7 @@ USAGE = [
     (("in.jsonl", "-o", "out.jsonl", "--key", "id"), "no column 'id', which --key names"),
     (("in.jsonl", "-o", "out.jsonl", "--key", "n,"), "a column's name is missing"),
     (("in.jsonl", "-o", "out.jsonl", "--store", "nowhere/runs.db"), "there is no directory"),
-    (("in.jsonl", "-o", "out.jsonl", "--store", "mysql://host/db"), "a store is a path"),
+    (("in.jsonl", "-o", "out.jsonl", "--store", "mysql://host/db"), "is no store"),
     (("in.jsonl", "-o", "out.jsonl", "--schema", "none.json"), "--schema none.json: No such file"),
     (("in.jsonl", "-o", "out.jsonl", "--schema", "bad.json"), "--schema bad.json:2: not JSON"),
     (("in.jsonl", "-o", "out.jsonl", "--schema", "type.json"), "$.properties.a: 'text' is no type"),
