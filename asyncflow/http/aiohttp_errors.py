@@ -43,3 +43,10 @@ def as_httpx(exc: BaseException) -> Exception:
         return httpx.NetworkError(str(exc) or type(exc).__name__)
     assert isinstance(exc, Exception)
     return exc
+
+
+def forget_addresses(exc: BaseException, connector: aiohttp.BaseConnector | None) -> None:
+    """Where no connection came about, have the next attempt look its name up anew: it may have moved."""
+    unreachable = isinstance(exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    if unreachable and isinstance(connector, aiohttp.TCPConnector):
+        connector.clear_dns_cache()

@@ -18,7 +18,7 @@ import httpx
 from yarl import URL
 
 from asyncflow.http import proxies
-from asyncflow.http.aiohttp_errors import as_httpx
+from asyncflow.http.aiohttp_errors import as_httpx, forget_addresses
 from asyncflow.http.call import Call
 from asyncflow.http.direct import LONGEST_LINE, WRITTEN_HERE, Direct, as_decompressed
 from asyncflow.http.upload import PIECE_BYTES, Upload
@@ -86,6 +86,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 timeout=self._timeout(request),
             )
         except (aiohttp.ClientError, OSError) as exc:  # OSError holds TimeoutError too
+            forget_addresses(exc, session.connector)
             raise as_httpx(exc) from exc
         return httpx.Response(
             answer.status,

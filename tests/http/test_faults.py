@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - the table reads better with a case a row
 """Everything a server can do wrong, a case a row, over every way that requests travel.
 
-The numbers are those of the fault catalogue in the project's research (part C, HTTP and provider); what a lane
-or a model's answer has to do with is tested where lanes and models are.
+The numbers are those of the project's fault catalogue (part C, HTTP and provider: 41 to 70). What concerns lanes or
+the meaning of an answer is tested where lanes and models are: `ELSEWHERE` says where.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -187,6 +190,45 @@ CASES = [
          body_size_bytes=10_000_000),
 ]  # fmt: skip
 
+#: Numbers of the catalogue that are tested in another place.
+ELSEWHERE = {
+    41: ("policy/test_proofs.py::test_a_storm_cuts_once_and_is_sat_out",
+         "policy/test_lane.py::test_one_pause_for_a_wave_of_refusals",
+         "policy/test_wired.py::test_a_storm_costs_no_call"),
+    42: ("http/test_hints.py::test_retry_after", "http/test_client.py::test_a_wait_past_all_patience"),
+    43: ("http/test_hints.py::test_retry_after",),
+    45: ("policy/test_proofs.py::test_server_errors_do_not_cut", "llm/test_outage.py::test_an_outage_burns_nothing"),
+    46: ("llm/test_outage.py::test_one_payload_that_always_fails_is_given_up",),
+    47: ("policy/test_lane.py::test_a_refused_key_stops_the_lane_once",
+         "policy/test_wired.py::test_a_refused_key_is_asked_about_once"),
+    55: ("llm/test_client.py::test_answers_that_are_none", "llm/test_client.py::test_answers_out_of_the_ordinary"),
+    61: ("http/test_client.py::test_certificates",),
+    62: ("http/test_client.py::test_proxies", "http/test_client.py::test_a_proxy_that_wants_a_password"),
+    63: ("http/test_client.py::test_redirects",),
+    64: ("http/test_cancel.py::test_cancelled", "http/test_cancel.py::test_cancelled_connects_do_not_poison",
+         "policy/test_lane.py::test_nothing_leaks_under_cancellation"),
+    65: ("http/test_transport.py::test_many_at_once",),
+    66: ("llm/test_stream.py::test_faults_after_the_first_piece_are_told", "llm/test_stream.py::test_odd_streams",
+         "llm/test_stream.py::test_silence_in_the_middle"),
+    68: ("policy/test_lane.py::test_ten_thousand_waiters_are_one_timer_and_a_wake_each",),
+    69: ("policy/test_rate.py::test_more_than_reserved_is_paid_later",
+         "policy/test_lane.py::test_what_an_attempt_reports_is_what_it_used",
+         "llm/test_accounts.py::test_a_stream_cancelled_before_its_answer_gives_all_back"),
+    70: ("http/test_transport.py::test_a_second_event_loop_is_told", "policy/test_lane.py::test_two_loops_at_once_are_told",
+         "llm/test_client.py::test_a_second_event_loop_is_told"),
+}  # fmt: skip
+
+
+def test_every_number_of_the_catalogue_has_its_test() -> None:
+    """41 to 70 without a gap: a row above, a test of this file, or one elsewhere that exists."""
+    here = Path(__file__)
+    named = {int(number) for number in re.findall(r"def test_(\d\d)_", here.read_text(encoding="utf-8"))}
+    assert {case.number for case in CASES} | named | set(ELSEWHERE) == set(range(41, 71))
+    for test in (test for tests in ELSEWHERE.values() for test in tests):
+        file, _, name = test.partition("::")
+        assert re.search(rf"def {name}\(", (here.parents[1] / file).read_text(encoding="utf-8")), test
+
+
 WIRES: dict[str, Callable[[], dict[str, Any]]] = {
     "aiohttp": dict,
     "slots": lambda: {"transport": SlotTransport()},
@@ -289,6 +331,103 @@ async def test_60_no_such_name(monkeypatch: pytest.MonkeyPatch) -> None:
     async with HTTPClient(retry=None) as http:
         with pytest.raises(errors.HTTPConnectionError, match="no connection.*nowhere.test"):
             await http.get("http://nowhere.test/")
+
+
+@pytest.mark.asyncio
+async def test_60_a_name_that_resolves_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking a name up counts as connecting, and ends with it."""
+
+    async def slow(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
+    async with HTTPClient(retry=None, timeout=Timeouts(connect=0.1, total=5)) as http:
+        with pytest.raises(errors.HTTPTimeoutError, match="no connection in time") as caught:
+            await http.get("http://slow.test/")
+        assert caught.value.phase == "connect" and not caught.value.sent
+
+
+async def _nothing(stream: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("wire", ["aiohttp", "aiohttp streaming"])
+@pytest.mark.asyncio
+async def test_60_a_name_that_moves(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry after a refused connection goes to the name's new address."""
+    import socket
+
+    loop = asyncio.get_running_loop()
+    asked = []
+
+    async def moved(host: str, port: int, **_: Any) -> Any:
+        asked.append(host)
+        address = "127.0.0.2" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    async with raw_server(replies(answer(b'{"a": 1}'))) as server:
+        monkeypatch.setattr(loop, "getaddrinfo", moved)
+        async with HTTPClient(retry=Retry(attempts=3, wait=0)) as http:
+            endpoint = http.endpoint("POST", f"http://moves.test:{server.port}/v1")
+            if wire == "aiohttp":
+                assert await endpoint.send({}, read=read) == 1
+            else:
+                stream, _ = await endpoint.open({}, _nothing)
+                await stream.aclose()
+    assert asked == ["moves.test"] * 2
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.parametrize("wrong", ["expired", "elsewhere"])
+@pytest.mark.asyncio
+async def test_61_a_certificate_that_is_none(wrong: str, wire: str) -> None:
+    """One that has run out, or is another host's, is refused, though its authority is trusted; not retried."""
+    certificate = str(Path(__file__).with_name(f"{wrong}.pem"))
+    of_server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    of_server.load_cert_chain(certificate)
+    trusted = ssl.create_default_context(cafile=certificate)
+    options: dict[str, Any] = {"tls": trusted}
+    if wire == "slots":
+        options = {"transport": SlotTransport(tls=trusted)}
+    async with raw_server(replies(answer(b'{"a": 1}')), of_server) as server:
+        async with HTTPClient(retry=Retry(attempts=3, wait=0), **options) as http:
+            endpoint = http.endpoint("POST", server.url.replace("http:", "https:"))
+            with pytest.raises(errors.RequestRefusedError, match="certificate is not trusted") as caught:
+                await endpoint.send({}, read=read)
+            assert caught.value.attempts == 1 and not caught.value.sent
+        if wire == "slots":
+            await options["transport"].aclose()
+
+
+@pytest.mark.asyncio
+async def test_57_odd_but_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte order mark, half a surrogate pair, and white space around are no faults."""
+    bodies = [b'\xef\xbb\xbf{"a": "bom"}', b'{"a": "\\ud83d"}', b' \r\n{"a": "space"}\n']
+    async with raw_server(replies(*(answer(body) for body in bodies))) as server, HTTPClient() as http:
+        endpoint = http.endpoint("POST", server.url)
+        assert [await endpoint.send({}, read=read) for _ in bodies] == ["bom", "\ud83d", "space"]
+
+
+@pytest.mark.asyncio
+async def test_65_a_full_pool_is_no_fault_of_the_server() -> None:
+    """A user's own client whose pool is full gives a connect timeout: not sent, and worth another try."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.server.hang(talk)
+
+    limits = httpx.Limits(max_connections=1)
+    async with raw_server(script) as server:
+        async with httpx.AsyncClient(limits=limits, trust_env=False) as own:
+            async with HTTPClient(client=own, retry=None, timeout=Timeouts(connect=0.2)) as http:
+                holds = asyncio.create_task(http.get(server.url))
+                await server.reached.wait()
+                with pytest.raises(errors.HTTPTimeoutError, match="no connection in time") as caught:
+                    await http.get(server.url)
+                assert caught.value.phase == "connect" and not caught.value.sent
+                holds.cancel()
+                await asyncio.gather(holds, return_exceptions=True)
 
 
 @pytest.mark.parametrize("wire", WIRES)

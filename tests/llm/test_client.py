@@ -293,3 +293,20 @@ async def test_texts_to_embed() -> None:
                 with pytest.raises(ValueError, match="a list of texts"):
                     await llm.embed(texts)  # type: ignore[arg-type]
     assert len(provider.log) == 1
+
+
+def test_a_second_event_loop_is_told() -> None:
+    """A client that was used in one event loop says so in the next, instead of hanging."""
+    provider = SimulatedProvider(latency=0)
+    with provider:
+        llm = LLMClient("m", base_url=provider.base_url, api_key="")
+
+        async def ask() -> str:
+            return (await llm.complete("x")).text
+
+        with asyncio.Runner() as first:
+            assert first.run(ask())
+            with pytest.raises(RuntimeError, match="event loop"), asyncio.Runner() as second:
+                second.run(ask())
+            assert first.run(ask())
+            first.run(llm.aclose())
