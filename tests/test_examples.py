@@ -352,6 +352,17 @@ def test_streaming_memory_is_flat(tmp_path: Path) -> None:
     assert peaks[2] < peaks[1] + 500_000, peaks
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_and_resumed(capfd: pytest.CaptureFixture[str]) -> None:
+    """It ends whole; only what was in flight or not yet recorded at the kill is paid for twice."""
+    module = example("killed_and_resumed")
+    found = module.main(count=60)
+    assert found["labels"] == 60 and found["codes"] == [-9, 130, 0, 0]
+    assert 0 <= found["twice"] <= 2 * module.CONCURRENCY
+    assert found["paid"][3] == found["paid"][4]
+    assert capfd.readouterr().err.count("it goes on") == 3
+
+
 def test_numpy_off_the_loop() -> None:
     """The values are the same on threads and on the loop."""
     found = example("numpy_off_the_loop").main(size=60)

@@ -161,7 +161,7 @@ def _nothing() -> None:
 
 def _stopped(stop: Stop, run: Run, name: str) -> RunStoppedError:
     done = run.counts.statistics()
-    text = f"{name} was stopped ({stop.reason}): {done.succeeded:,} items done, {done.cancelled:,} cut off"
+    text = f"{name} was stopped ({stop.reason}): {done.succeeded:,} items done, {done.cancelled:,} given up"
     run_id = run.journal.run_id if run.journal is not None else None
     if run_id is None:
         text += ". Without a store nothing of it is kept"

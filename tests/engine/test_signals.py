@@ -183,7 +183,7 @@ def test_on_trio(tmp_path: Path) -> None:
     code, out, errors = program.end("open\n")
     assert code == 130, errors
     [line] = out.splitlines()
-    assert line.startswith("RunStoppedError AsyncFlow was stopped (SIGINT): 3 items done, 0 cut off")
+    assert line.startswith("RunStoppedError AsyncFlow was stopped (SIGINT): 3 items done, 0 given up")
 
 
 def test_without_a_store_ctrl_c_cancels(tmp_path: Path) -> None:

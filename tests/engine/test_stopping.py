@@ -188,7 +188,7 @@ def test_parked_items_are_not_tried_again(run: Run) -> None:
             raise OSError(item)
 
         retry = Retry(attempts=5, wait=1000)
-        with pytest.raises(RunStoppedError, match="0 items done, 3 cut off"):
+        with pytest.raises(RunStoppedError, match="0 items done, 3 given up"):
             await amap(
                 fails, range(3), concurrency=3, retry=retry, stop=stop, store=store, run_id="r", on_error=0.9
             )
