@@ -92,6 +92,8 @@ def _make(connection: Connection, where: str) -> None:
             connection.exec_driver_sql(f"CREATE SCHEMA {NAME}")
         tables.metadata.create_all(connection)
         metadata.create_all(connection)
+        # Runs of several processes lie among each other here: reading one on must not pass over the others.
+        connection.exec_driver_sql("CREATE INDEX records_run ON records (run, seq)")
         connection.execute(insert(version).values(number=tables.VERSION))
     except DBAPIError as exc:
         if getattr(exc.orig, "sqlstate", None) != "42501":
