@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import anyio
-import anyio.to_thread
 
 from asyncflow.durability import writer as writers
 from asyncflow.durability.codec import Encoder
 from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.lock import Holder
+from asyncflow.durability.loops import on_thread
 from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
 from asyncflow.durability.saying import RetryFailed
 from asyncflow.durability.store import RunRow, Session, Store
 from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError, StoreLockedError
-
-T = TypeVar("T")
 
 #: What to do where the program has changed: refuse, keep all results, or drop those of the changed nodes.
 Changed: TypeAlias = Literal["refuse", "keep", "drop"]
@@ -56,20 +54,12 @@ async def open_journal(
         types: Classes that may be restored although no result type declares them.
         grace: Seconds for which a store in trouble is tried again.
 
-    Opening and closing happen on a thread; opening may be cancelled between its steps, closing cannot.
+    Opening and closing happen on a thread, and a cancellation meanwhile waits until they have ended.
 
     Raises:
         ResumeMismatchError: If the program has changed; nothing was written.
         StoreLockedError, StoreFormatError, StoreError: As the store says.
     """
-    threads = anyio.CapacityLimiter(1)
-
-    async def on_thread(function: Callable[[], T]) -> T:
-        value: list[T] = []
-        with anyio.CancelScope(shield=True):
-            value.append(await anyio.to_thread.run_sync(function, limiter=threads))
-        return value[0]
-
     opened = open_run(
         store,
         run_id,
@@ -82,7 +72,12 @@ async def open_journal(
         types=types,
         grace=grace,
     )
-    journal = await on_thread(opened.__enter__)
+    try:
+        journal = await on_thread(opened.__enter__)
+    except anyio.get_cancelled_exc_class() as exc:  # by asyncio, which no scope shields from; it is open now
+        cancelled = exc
+        await on_thread(lambda: opened.__exit__(type(cancelled), cancelled, None))
+        raise
     try:
         yield journal
     except BaseException as exc:
