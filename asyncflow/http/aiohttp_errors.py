@@ -6,12 +6,12 @@ import asyncio
 
 import aiohttp
 import httpx
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from asyncflow.http.upload import WriteStalledError
 
 #: First match wins, so narrower classes stand above wider ones.
-_TABLE: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
+_TABLE: tuple[tuple[type[BaseException], type[httpx.RequestError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
     (WriteStalledError, httpx.WriteTimeout),
@@ -22,6 +22,7 @@ _TABLE: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
     (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),
     (aiohttp.ClientResponseError, httpx.RemoteProtocolError),  # not HTTP, or headers past all measure
+    (ContentEncodingError, httpx.DecodingError),
     (HttpProcessingError, httpx.RemoteProtocolError),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
     (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
@@ -38,7 +39,8 @@ def as_httpx(exc: BaseException) -> Exception:
     """
     for kind, ours in _TABLE:
         if isinstance(exc, kind):
-            return ours(str(exc) or type(exc).__name__)
+            said = exc.message if isinstance(exc, HttpProcessingError) else str(exc)
+            return ours(said or type(exc).__name__)
     if isinstance(exc, aiohttp.ClientError):
         return httpx.NetworkError(str(exc) or type(exc).__name__)
     assert isinstance(exc, Exception)

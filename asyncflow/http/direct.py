@@ -35,6 +35,9 @@ WRITTEN_HERE = frozenset({b"host", b"content-length", b"transfer-encoding", b"co
 #: As servers behind several proxies write them; aiohttp's own measure is a quarter of it.
 LONGEST_LINE = 32768
 
+#: What aiohttp decompresses; anything else comes as it was sent, and says so.
+_DECOMPRESSED = frozenset({"gzip", "deflate", "br", "zstd"})
+
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -160,7 +163,7 @@ def _whole_lines(text: bytes, count: int) -> bytes:
 
 def as_decompressed(head: aiohttp.ClientResponse | RawResponseMessage) -> tuple[tuple[bytes, bytes], ...]:
     """An answer's headers, without those that no longer hold once aiohttp has decompressed the body."""
-    if CONTENT_ENCODING not in head.headers:
+    if head.headers.get(CONTENT_ENCODING, "").lower() not in _DECOMPRESSED:
         return head.raw_headers
     gone = (b"content-encoding", b"content-length")
     return tuple(pair for pair in head.raw_headers if pair[0].lower() not in gone)

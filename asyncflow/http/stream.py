@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -67,12 +68,15 @@ class Stream:
             HTTPError: If the connection breaks, nothing comes for `read` seconds, or the total is over.
         """
         while not self._events:
-            if clock.now() > self._deadline:
-                raise failures.from_httpx(httpx.TimeoutException("total"), self._response.request)
+            left = self._deadline - clock.now()
+            piece: bytes | None = None
             try:
-                piece = await anext(self._pieces, None)
+                with anyio.move_on_after(max(0.0, left) if left < math.inf else None) as scope:
+                    piece = await anext(self._pieces, None)
             except httpx.HTTPError as exc:
                 raise failures.from_httpx(exc, self._response.request) from exc
+            if left <= 0 or scope.cancelled_caught:
+                raise failures.from_httpx(httpx.TimeoutException("total"), self._response.request)
             if piece is None:
                 return None
             self._events.extend(self._decoder.feed(piece))

@@ -176,5 +176,5 @@ def digest_of_key(api_key: str) -> str:
 def _name(base_url: str, model: str) -> str:
     """What people know the lane by: never a key, nor an address's user and query."""
     parts = urlsplit(base_url)
-    host = parts.hostname or parts.path
+    host = parts.netloc.rpartition("@")[2] or parts.path
     return f"{model} at {host}" if model and host else model or host

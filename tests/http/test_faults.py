@@ -159,6 +159,8 @@ CASES = [
     Case(53, "gzip cut", replies(answer(gzip.compress(b"{}" * 999)[:-12], headers="Content-Encoding: gzip\r\n")),
          errors.HTTPError),
     Case(53, "gzip that is none", replies(answer(b"{}", headers="Content-Encoding: gzip\r\n")), errors.HTTPError),
+    Case(53, "brotli, which was not asked for", replies(answer(b"x", headers="Content-Encoding: br\r\n")),
+         errors.BadAnswerError),
     Case(54, "invalid JSON", replies(answer(b'{"a": ')), errors.BadAnswerError, "not JSON"),
     Case(54, "nothing", replies(answer(b"")), errors.BadAnswerError, "not JSON"),
     Case(54, "JSON too deep", replies(answer(b"[" * 200_000)), errors.BadAnswerError, "not JSON"),
