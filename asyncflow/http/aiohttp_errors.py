@@ -37,6 +37,8 @@ def as_httpx(exc: BaseException) -> Exception:
         >>> as_httpx(aiohttp.ServerDisconnectedError())
         RemoteProtocolError('Server disconnected')
     """
+    if isinstance(exc.__cause__, ContentEncodingError):  # which aiohttp's protocol puts into a plainer one
+        exc = exc.__cause__
     for kind, ours in _TABLE:
         if isinstance(exc, kind):
             said = exc.message if isinstance(exc, HttpProcessingError) else str(exc)
