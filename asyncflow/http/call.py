@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,6 +25,9 @@ class Meter(Protocol):
 class Target:
     """A method, an address, and headers, which may serve any number of calls: nobody changes them.
 
+    User and password in the address become the header that they stand for, so that no log holds them; an
+    `Authorization` among the headers counts before them.
+
     Attributes:
         names: Of its headers, in small letters.
         head: The request line and these headers as they go over the wire, kept by whoever writes them first.
@@ -32,6 +36,11 @@ class Target:
     __slots__ = ("head", "headers", "method", "names", "url")
 
     def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers) -> None:
+        if url.userinfo:
+            if "authorization" not in headers:
+                named = b64encode(f"{url.username}:{url.password}".encode()).decode()
+                headers = httpx.Headers({**headers, "authorization": f"Basic {named}"})
+            url = url.copy_with(userinfo=b"")
         self.method = method
         self.url = url
         self.headers = headers

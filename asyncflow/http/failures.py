@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -177,10 +178,21 @@ def scrub(text: str, request: httpx.Request) -> str:
     """
     for name, value in request.headers.items():
         if name.lower() in SECRET_HEADERS:
-            for secret in {value, value.partition(" ")[2]}:
+            for secret in {value, value.partition(" ")[2], _password(value)}:
                 if len(secret) >= 4:
                     text = text.replace(secret, "[key]")
     return text
+
+
+def _password(value: str) -> str:
+    """The password in a `Basic` authorization, or nothing."""
+    kind, _, named = value.partition(" ")
+    if kind.lower() != "basic":
+        return ""
+    try:
+        return b64decode(named).decode("utf-8", "replace").partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def shorten(text: str, length: int = 300) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from asyncflow import errors
-from asyncflow.http.failures import SECRET_HEADERS, plain_url
+from asyncflow.http.failures import SECRET_HEADERS, plain_url, scrub
 
 #: Statuses that point elsewhere.
 STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -59,7 +59,7 @@ def refused(response: httpx.Response, why: str) -> errors.RedirectError:
     request = response.request
     url = plain_url(request.url)
     return errors.RedirectError(
-        f"{request.method} {url}: {response.status_code} redirect not followed: {why}",
+        scrub(f"{request.method} {url}: {response.status_code} redirect not followed: {why}", request),
         method=request.method,
         url=url,
         status=response.status_code,

@@ -100,7 +100,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """The short way for a call whose answer is wanted whole, where it can go that way."""
         self._open()
         url = call.target.url
-        if self._proxy(url) is not None or url.userinfo or len(call.content) > PIECE_BYTES:
+        if self._proxy(url) is not None or len(call.content) > PIECE_BYTES:
             return None
         return self._direct
 

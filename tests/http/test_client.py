@@ -277,6 +277,20 @@ async def test_errors_hold_no_secret() -> None:
     assert caught.value.url == server.url + "/x"
 
 
+@pytest.mark.parametrize("wire", ["aiohttp", "slots"])
+@pytest.mark.asyncio
+async def test_user_and_password_in_an_address(wire: str) -> None:
+    """They are sent as the header that they stand for, and not in the address."""
+    transport = SlotTransport() if wire == "slots" else None
+    async with raw_server(replies(answer())) as server:
+        async with HTTPClient(transport=transport) as http:
+            await http.get(server.url.replace("//", "//me:p%40w@") + "/x")
+    if transport is not None:
+        await transport.aclose()
+    assert lines(server.requests[0])[0] == "get /x http/1.1"
+    assert b"uthorization: Basic bWU6cEB3" in server.requests[0] and b"p%40w" not in server.requests[0]
+
+
 @pytest.mark.asyncio
 async def test_json_that_is_none() -> None:
     """What JSON does not know is told before anything is sent; half a surrogate pair is escaped."""
