@@ -21,6 +21,7 @@
     ├─ ModelOutputError              the model's text never was what was asked for; carries .text
     ├─ StoreError                    a run's records cannot be written or read, so the run stops
     │  ├─ StoreLockedError           another process has the store; carries .pid .host .started
+    │  ├─ StoreMissingError          there is no store yet: nothing was ever recorded there
     │  └─ StoreFormatError           not a store, a damaged one, or one of a newer version
     ├─ NotStorableError              a value could not be read back if it were recorded (a TypeError)
     ├─ KeyNeededError                an item has no content to be known by, so it needs a key (a TypeError)
@@ -310,6 +311,10 @@ class StoreLockedError(StoreError):
         self.pid = pid
         self.host = host
         self.started = started
+
+
+class StoreMissingError(StoreError):
+    """There is nothing to read: no store was made there yet. A run that writes makes one."""
 
 
 class StoreFormatError(StoreError):

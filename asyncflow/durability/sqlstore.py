@@ -21,7 +21,7 @@ from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.sqlreader import SQLReader, TooLargeError
 from asyncflow.durability.sqlwriter import SQLWriter
 from asyncflow.durability.store import INTERRUPTED
-from asyncflow.errors import NotSupportedError, StoreError, StoreFormatError
+from asyncflow.errors import NotSupportedError, StoreError, StoreFormatError, StoreMissingError
 
 _dialect = dialects.SQLite()
 
@@ -63,7 +63,7 @@ class SQLStore:
     def open_reader(self) -> SQLReader:
         path = self.path.resolve()
         if not path.exists():
-            raise StoreError(f"there is no store at {path}")
+            raise StoreMissingError(f"there is no store at {path}")
         sqlite.check_header(path)
         return SQLReader(_Link(sqlite.reading_engine(path), path))
 

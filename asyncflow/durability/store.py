@@ -253,7 +253,7 @@ class Store(Protocol):
         """
 
     def open_reader(self) -> StoreReader:
-        """Raises StoreError where there is nothing to read."""
+        """Raises StoreMissingError where there is nothing to read."""
 
     def holder(self, run_id: str | None = None) -> str | None:
         """Who writes to it now, or, where a run is named, to that run, in words; None: nobody.

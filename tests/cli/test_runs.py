@@ -98,7 +98,7 @@ def test_a_run_is_shown_with_sums_and_errors(here: Here, tmp_path: Path, name: s
     [
         (("runs", "show", "nothing"), "no run begins with 'nothing'"),
         (("runs", "show", "t"), "2 runs begin with 't': two, three"),
-        (("runs", "list", "--store", "none.db"), "there is no store at none.db"),
+        (("runs", "list", "--store", "none.db"), "none.db; where it lies is said by --store"),
         (("runs", "export", "two", "-o", "x.doc"), "must end in"),
         (("runs", "export", "two", "-o", "there.csv"), "it exists"),
         (("runs", "rm"), "which run?"),

@@ -7,14 +7,13 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.result import result_of
 from asyncflow.cli.map.rows import Row
 from asyncflow.cli.store.named import Name
-from asyncflow.cli.store.reading import without_password
+from asyncflow.cli.store.reading import reader_of, without_password
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import Fingerprint, as_store, compare
 from asyncflow.durability.readback import read_back
@@ -92,8 +91,8 @@ class Kept:
         self.store: Store = as_store(store_of(job))
         self.name = name_of(job)
         self.run: RunRow | None = None
-        if self._is_there():
-            with self._reader() as reader:
+        with reader_of(self.store) as reader:
+            if reader is not None:
                 self.run = self.name.latest(reader)
 
     def check(self, facts: Mapping[str, str], changed: str) -> list[str]:
@@ -167,7 +166,3 @@ class Kept:
 
     def _reader(self) -> closing[StoreReader]:
         return closing(self.store.open_reader())
-
-    def _is_there(self) -> bool:
-        path = getattr(self.store, "path", None)
-        return not isinstance(path, Path) or path.exists()

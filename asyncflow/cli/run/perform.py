@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from asyncflow.cli.run.target import described, flow_at, where
 from asyncflow.cli.store.again import command_again
 from asyncflow.cli.store.holding import holding
 from asyncflow.cli.store.named import Name
-from asyncflow.cli.store.reading import without_password
+from asyncflow.cli.store.reading import reader_of, without_password
 from asyncflow.cli.store.shown import one_line, print_json
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import as_store, resolve
@@ -117,11 +117,10 @@ def _found(asked: Asked) -> _Found:
 
 def _earlier(store: Store, own: Name, run_id: str | None) -> tuple[str, int] | None:
     """The run to go on with, and how many of its items have failed; None: there is none."""
-    place = getattr(store, "path", None)
-    if isinstance(place, Path) and not place.exists():
-        return None
-    with closing(store.open_reader()) as reader:
-        run: RunRow | None
+    run: RunRow | None
+    with reader_of(store) as reader:
+        if reader is None:
+            return None
         if run_id is None:
             run = own.latest(reader)
         else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import as_store, resolve, status
 from asyncflow.durability.store import RunRow, Store, StoreReader
+from asyncflow.errors import StoreMissingError
 
 #: Where runs lie unless told otherwise.
 DEFAULT = "runs.db"
@@ -59,16 +59,27 @@ def opened(text: str) -> Iterator[Opened]:
         UsageError: If there is none.
         StoreError: If it cannot be read.
     """
-    name = without_password(text)
     store = as_store(text)
-    path = getattr(store, "path", None)
-    if isinstance(path, Path) and not path.exists():
-        raise UsageError(f"there is no store at {path}; where it lies is said by --store")
-    reader = store.open_reader()
     try:
-        yield Opened(name, store, reader)
+        reader = store.open_reader()
+    except StoreMissingError as exc:
+        raise UsageError(f"{exc}; where it lies is said by --store") from None
+    try:
+        yield Opened(without_password(text), store, reader)
     finally:
         reader.close()
+
+
+@contextmanager
+def reader_of(store: Store) -> Iterator[StoreReader | None]:
+    """A reader for the block; None where nothing was stored yet."""
+    try:
+        reader = store.open_reader()
+    except StoreMissingError:
+        yield None
+        return
+    with closing(reader):
+        yield reader
 
 
 def without_password(text: str) -> str:

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Met
 from sqlalchemy.exc import DBAPIError
 
 from asyncflow.durability import migrations, tables
-from asyncflow.errors import StoreError, StoreFormatError, StoreLockedError
+from asyncflow.errors import StoreError, StoreFormatError, StoreLockedError, StoreMissingError
 
 NAME = "asyncflow"
 
@@ -55,7 +55,7 @@ def check(connection: Connection, where: str) -> None:
     """Refuse what is not a store of this version."""
     number = found(connection, where)
     if number is None:
-        raise StoreError(f"there is no store in {where}")
+        raise StoreMissingError(f"there is no store in {where}")
     if number != tables.VERSION:
         raise StoreFormatError(migrations.refusal(where, number))
 

@@ -17,7 +17,7 @@ from asyncflow.durability.postgres.connecting import driver_of, engine, passes, 
 from asyncflow.durability.postgres.site import Site
 from asyncflow.durability.sqlreader import SQLReader
 from asyncflow.durability.sqlwriter import SQLWriter
-from asyncflow.errors import StoreError
+from asyncflow.errors import StoreMissingError
 
 #: Seconds for which a reader looks for a server that has gone.
 _GRACE = 30.0
@@ -59,7 +59,7 @@ class PostgresStore:
     def holder(self, run_id: str | None = None) -> str | None:
         try:
             link = _Link(self._address)
-        except _NothingThereError:
+        except StoreMissingError:
             return None
         try:
             found = locks.holder(link.connection, run_id)
@@ -71,10 +71,6 @@ class PostgresStore:
 
     def __repr__(self) -> str:
         return f"PostgresStore({self._address!r})"
-
-
-class _NothingThereError(StoreError):
-    """There is no store yet."""
 
 
 class _Link:
@@ -116,7 +112,7 @@ class _Link:
         try:
             where = str(self._address)
             if schema.found(connection, where) is None:
-                raise _NothingThereError(f"there is no store in {where}")
+                raise StoreMissingError(f"there is no store in {where}")
             schema.check(connection, where)
         except BaseException:
             connection.close()
