@@ -30,6 +30,7 @@ from asyncflow.llm.spending import Spending
 from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.llm.stream import TextStream
 from asyncflow.policy.budget import Budget
+from asyncflow.policy.lane import RateLane
 from asyncflow.policy.limits import Limits
 from asyncflow.policy.retry import Retry
 from asyncflow.policy.settings import LaneSettings
@@ -266,7 +267,16 @@ class LLMClient:
         if not done:
             assert failure is not None
             raise failure
-        return estimate_of(done, len(prompts), len(drawn) - len(done), self._price)
+        lane = self._http.lane
+        kept = lane.kept if isinstance(lane, RateLane) else LaneSettings()
+        return estimate_of(
+            done,
+            len(prompts),
+            len(drawn) - len(done),
+            self._price,
+            requests_per_minute=kept.requests_per_minute,
+            tokens_per_minute=kept.tokens_per_minute,
+        )
 
     def statistics(self) -> LLMStatistics:
         """What the client has done so far."""

@@ -36,6 +36,7 @@ class Estimate:
         cost: Of all items together, or None where there is no price.
         seconds_per_call: The mean, waits and retries included.
         spent: Tokens that the sample itself used.
+        requests_per_minute, tokens_per_minute: Quotas that the job keeps to, or None.
     """
 
     items: int
@@ -46,12 +47,34 @@ class Estimate:
     cost: Range | None
     seconds_per_call: Range
     spent: Usage
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
 
     def seconds(self, concurrency: int) -> Range:
-        """How long the whole job takes with so many calls at once, if the provider keeps its pace."""
+        """How long the whole job takes with so many calls at once, if the provider keeps its pace.
+
+        Never less than its quotas take.
+        """
         share = self.items / max(1, min(concurrency, self.items))
         one = self.seconds_per_call
-        return Range(one.expected * share, one.low * share, one.high * share)
+        return Range(
+            *(
+                max(call * share, self._by_quotas(read + written))
+                for call, read, written in (
+                    (one.expected, self.input_tokens.expected, self.output_tokens.expected),
+                    (one.low, self.input_tokens.low, self.output_tokens.low),
+                    (one.high, self.input_tokens.high, self.output_tokens.high),
+                )
+            )
+        )
+
+    def _by_quotas(self, tokens: float) -> float:
+        requests, quota = self.requests_per_minute, self.tokens_per_minute
+        minutes = (
+            0.0 if requests is None else self.items / requests,
+            0.0 if quota is None else tokens / quota,
+        )
+        return 60.0 * max(minutes)
 
 
 #: Two-sided 90 % points of Student's t, by degrees of freedom; 1.645 from 120 on.
@@ -59,7 +82,13 @@ _T90 = {1: 6.314, 2: 2.92, 3: 2.353, 4: 2.132, 5: 2.015, 7: 1.895, 10: 1.812, 15
 
 
 def estimate_of(
-    samples: Sequence[tuple[Completion, float]], items: int, failed: int, price: Price | None
+    samples: Sequence[tuple[Completion, float]],
+    items: int,
+    failed: int,
+    price: Price | None,
+    *,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
 ) -> Estimate:
     """The estimate for `items` calls from a random sample of them.
 
@@ -71,6 +100,7 @@ def estimate_of(
         items: Calls in the whole job.
         failed: Sampled calls without an answer.
         price: Or None.
+        requests_per_minute, tokens_per_minute: Quotas that the job keeps to, or None.
 
     Source:
         Cochran, Sampling Techniques (3rd ed., 1977), sections 2.5 to 2.8.
@@ -90,6 +120,8 @@ def estimate_of(
         cost,
         Range(seconds.expected / items, seconds.low / items, seconds.high / items),
         spent,
+        requests_per_minute,
+        tokens_per_minute,
     )
 
 

@@ -120,6 +120,11 @@ class RateLane:
         return self.settings.concurrency if isinstance(self.settings.concurrency, int) else None
 
     @property
+    def kept(self) -> LaneSettings:
+        """Its settings, and the quotas that the provider reports where those are stricter."""
+        return self._kept
+
+    @property
     def failing(self) -> bool:
         """Whether the provider seems to fail everybody: the breaker is open, or half way there."""
         return self._breaker.failures >= _FAILING or self._breaker.state != "closed"

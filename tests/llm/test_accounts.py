@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from asyncflow import errors
+from asyncflow import Skipped, amap, errors
 from asyncflow.llm import LLMClient, Price
 from asyncflow.policy import Limits
 from asyncflow.testing import SimulatedProvider
@@ -144,3 +144,17 @@ async def test_a_provider_that_reports_no_usage_is_not_free() -> None:
                 for number in range(20):
                     await llm.complete(f"{number}", max_tokens=9)
     assert 2 <= len(server.requests) <= 10
+
+
+async def test_what_the_budget_stops_is_skipped_and_not_failed() -> None:
+    """Items that no money is left for come out of `amap` and `stream` as `Skipped("budget")`."""
+    async with SimulatedProvider(latency=0.001, reply=lambda asked: "12345678") as provider:
+        async with client(provider, price=Price(0.0, 1e6), max_cost=10.0) as llm:
+
+            async def ask(number: int) -> str:
+                return (await llm.complete(f"{number}", max_tokens=2)).text
+
+            done = await amap(ask, range(20), concurrency=4, on_error="continue")
+    skipped = [one for one in done if isinstance(one, Skipped)]
+    assert len(skipped) == 15 and {one.reason for one in skipped} == {"budget"}
+    assert sum(one == "12345678" for one in done) == 5

@@ -61,3 +61,24 @@ async def test_over_the_wire() -> None:
         async with LLMClient("m", base_url=provider.base_url, api_key="") as llm:
             with pytest.raises(errors.AccessDeniedError):
                 await llm.estimate(["a", "b"])
+
+
+def test_quotas_take_their_time() -> None:
+    """However many at once, a job takes as long as its quota of requests, or of tokens, needs."""
+    sample = [(Completion("", Usage(100, 50)), 2.0)] * 20
+    free = estimate_of(sample, 6000, 0, None)
+    requests = estimate_of(sample, 6000, 0, None, requests_per_minute=60)
+    tokens = estimate_of(sample, 6000, 0, None, requests_per_minute=6000, tokens_per_minute=100_000)
+    found = [one.seconds(100).expected for one in (free, requests, tokens)]
+    assert found == [120.0, 6000.0, 540.0]
+    assert requests.seconds(1).expected == 12_000.0  # where calls in turn take longer than the quota
+
+
+@pytest.mark.asyncio
+async def test_quotas_come_from_the_lane() -> None:
+    """Those that were given, and those that the provider reports, where that is stricter."""
+    async with SimulatedProvider(latency=0, requests_per_minute=600) as provider:
+        async with LLMClient("m", base_url=provider.base_url, api_key="", tokens_per_minute=9000) as llm:
+            estimate = await llm.estimate(["a"] * 6000, sample=1)
+    assert (estimate.requests_per_minute, estimate.tokens_per_minute) == (600, 9000)
+    assert estimate.seconds(500).expected >= 600

@@ -40,7 +40,14 @@ async def estimated(
     if not done:
         figures |= dict.fromkeys(("input_tokens", "output_tokens", "cost", "seconds", "spent"))
         return figures, failed
-    estimate = estimate_of(done, rows, len(failed), price)
+    estimate = estimate_of(
+        done,
+        rows,
+        len(failed),
+        price,
+        requests_per_minute=job.requests_per_minute,
+        tokens_per_minute=job.tokens_per_minute,
+    )
     seconds = estimate.seconds(concurrency_of(job))
     # However fast the provider is, a quota that is known cannot be outrun.
     for needed, quota in (
