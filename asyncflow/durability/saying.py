@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 #: Whether items that failed run again, stay failed, or are the only ones that run.
 RetryFailed: TypeAlias = bool | Literal["only"]
@@ -70,10 +71,22 @@ def how_to_resume(run_id: str, store: Any, *, given: bool) -> str:
         >>> how_to_resume("tuesday", "runs.db", given=False)
         "run tuesday is kept in runs.db; to go on with it: run_sync(…, store='runs.db', run_id='tuesday')"
     """
-    where = getattr(store, "path", store)
+    where = _place(store)
     command = _command() if given else None
     line = f"run_sync(…, store={str(where)!r}, run_id={run_id!r})" if command is None else command
     return f"run {run_id} is kept in {where}; to go on with it: {line}"
+
+
+def _place(store: Any) -> str:
+    """Where it is, as the program would name it, without a password."""
+    if not isinstance(store, str) or "://" not in store:
+        return str(getattr(store, "path", store))
+    if "@" not in store:
+        return store.partition("?")[0]
+    parts = urlsplit(store)
+    who = f"{parts.username}@" if parts.username else ""
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit((parts.scheme, f"{who}{parts.hostname or ''}{port}", parts.path, "", ""))
 
 
 def _command() -> str | None:

@@ -33,7 +33,8 @@ def stop_on_signals(
     second cancels it, the third leaves the process at once, with exit code 130 or 143.
 
     Works around `asyncio.run` or `trio.run`, inside of either, and in synchronous code. A handler that the
-    program has set itself stays; so do all where this is not the main thread, which alone hears signals.
+    program has set itself stays; so do all where this is not the main thread, which alone hears signals. Of
+    two such blocks the inner one hears.
 
     Args:
         grace: Seconds that items in flight have to end in, after the first.
@@ -116,10 +117,12 @@ def as_exit(name: str, message: str = "") -> BaseException:
 
 
 def _untouched(name: str, handler: Any) -> bool:
-    """Whether nobody but Python, or the event loop's runner, has set this handler."""
+    """Whether nobody but Python, the event loop's runner, or a block around this one has set this handler."""
     function = getattr(handler, "func", handler)  # asyncio's is a partial
-    loops = (getattr(function, "__module__", None) or "").partition(".")[0] in ("asyncio", "trio")
-    return loops or handler is _UNTOUCHED[name]
+    module = getattr(function, "__module__", None) or ""
+    return (
+        module.partition(".")[0] in ("asyncio", "trio") or module == __name__ or handler is _UNTOUCHED[name]
+    )
 
 
 def _say(grace: float) -> Told:

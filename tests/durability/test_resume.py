@@ -14,9 +14,11 @@ from asyncflow.durability import (
     Counts,
     Fingerprint,
     MemoryStore,
+    SQLStore,
     banner,
     compare,
     facts_of,
+    how_to_resume,
     of_outline,
     open_run,
 )
@@ -155,6 +157,21 @@ def test_the_banner_says_what_is_kept_and_what_will_run() -> None:
     assert banner(Counts(1, 2, 1, 1), 4, retry_failed=False) == (
         "1 of 4 done and kept, 2 failed stay failed, 1 was in flight, 1 under suspicion of ending the process"
     )
+
+
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("runs.db", "runs.db"),
+        (SQLStore("a/runs.db"), "a/runs.db"),
+        ("postgresql://me:hush@host:5433/jobs?sslkey=hush", "postgresql://me@host:5433/jobs"),
+        ("sqlite:///a/runs.db", "sqlite:///a/runs.db"),
+    ],
+)
+def test_how_to_go_on_names_the_store_without_its_password(store: Any, shown: str) -> None:
+    """Where the program does not name its run: with the call that does."""
+    text = how_to_resume("r", store, given=False)
+    assert text == f"run r is kept in {shown}; to go on with it: run_sync(…, store={shown!r}, run_id='r')"
 
 
 def test_run_ids_sort_by_time_and_read_well() -> None:

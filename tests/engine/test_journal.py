@@ -16,13 +16,15 @@ from asyncflow import (
     BatchNode,
     Node,
     Retry,
+    Stop,
 )
 from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.journal import Committed, Verdict
+from asyncflow.engine.stopping import stoppable
 from asyncflow.engine.tasks import Host
-from asyncflow.errors import ItemCrashedError, StoreError
+from asyncflow.errors import ItemCrashedError, RunStoppedError, StoreError
 from asyncflow.outcome import Failed, Ok, Spent
 
 
@@ -43,6 +45,7 @@ class Memory:
         return len(self.verdicts)
 
     asked = None
+    run_id = "m"
 
     def place(
         self, path: tuple[str, ...], visit: int, host: Host, *, key: Any = None, result_type: Any = None
@@ -492,6 +495,55 @@ def test_suspects_of_different_branches_take_turns() -> None:
     run(All(start=one), {}, memory)
     assert len(lone.order) == len(set(lone.order)) == 16
     assert not lone.crowded & {(1, 2), (3, 0), ("one", 2)} and lone.crowded
+
+
+def test_a_run_that_is_asked_to_stop_does_not_wait_for_suspects() -> None:
+    """Those that wait for their turn are given up, and so is a single node that does."""
+    memory = Memory()
+    memory.verdicts = suspects(3, 4) | {b"single:5": "alone"}
+    begun: list[Any] = []
+
+    class Items(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(50)
+
+        async def exec_async(self, item: int) -> Any:
+            begun.append(item)
+            while len(begun) < 3:
+                await asyncio.sleep(0)
+            stop.request("enough")
+            await asyncio.sleep(0)
+
+    class One(AsyncNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return 5
+
+        async def exec_async(self, prep_res: Any) -> Any:
+            begun.append("one")
+
+    class All(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in range(2)]
+
+    async def main(flow: Any) -> None:
+        place = Run(running_host(), journal=memory, stop=stop)
+        place.alone = Alone()
+        if flow == "one":
+            place.alone.lets(b"somebody")
+            task = asyncio.ensure_future(
+                stoppable(place, "one", lambda: One()._run_step({}, place.inside("top")))
+            )
+            await asyncio.sleep(0)
+            stop.request("enough")
+            await task
+        else:
+            await stoppable(place, "items", lambda: Items(concurrency=5)._run_step({}, place.inside("top")))
+
+    for flow in ("items", "one"):
+        stop = Stop()
+        with pytest.raises(RunStoppedError):
+            asyncio.run(main(flow))
+    assert begun == [0, 1, 2]
 
 
 def test_one_that_is_set_aside_is_not_run_and_the_others_go_on() -> None:

@@ -217,6 +217,20 @@ def test_a_program_s_own_handler_stays_and_what_was_set_is_taken_back() -> None:
         signal.signal(signal.SIGTERM, old)
 
 
+def test_of_two_blocks_the_inner_one_hears() -> None:
+    """And afterwards the outer one again: a run_sync in a program that has a block of its own."""
+
+    def told(name: str, count: int) -> None:
+        pass
+
+    with stop_on_signals(told=told) as outer:
+        with stop_on_signals(told=told) as inner:
+            signal.raise_signal(signal.SIGINT)
+        assert inner.asked and not outer.asked
+        signal.raise_signal(signal.SIGTERM)
+        assert outer.reason == "SIGTERM"
+
+
 def test_beside_the_main_thread_nothing_is_installed() -> None:
     """Signals are heard there alone; the `Stop` is given all the same."""
     found: list[Any] = []
