@@ -1,8 +1,8 @@
 """A folder of résumés, each judged by a model (map), then summed up (reduce).
 
-Shows a map-reduce: read → judge each, many at once → count. An answer that is not the JSON asked for is
-asked for again; a résumé that cannot be judged is reported, and the others are still counted. By default
-asyncflow's simulated provider answers, by simple rules; no model is asked.
+Shows a map-reduce: read → judge each, many at once → count. Answers are of a pydantic model; one that does
+not fit is shown to whoever gave it and asked for again; a résumé that cannot be judged is reported, and the
+others are still counted. asyncflow's simulated provider answers, by simple rules; no model is asked.
 
     python examples/resume_screening.py [folder of .txt files]     (by default twelve invented people)
 """
@@ -10,13 +10,14 @@ asyncflow's simulated provider answers, by simple rules; no model is asked.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from asyncflow import AsyncFlow, AsyncParallelBatchNode, Failed, Node, Retry
+from pydantic import BaseModel
+
+from asyncflow import AsyncFlow, AsyncParallelBatchNode, Failed, Node
 from asyncflow.llm import LLMClient
 from asyncflow.testing import SimulatedProvider
 
@@ -24,10 +25,15 @@ PROMPT = """Evaluate the following resume: does the candidate qualify for a tech
 degree, at least 3 years of work, several technical skills.
 
 Resume:
-{text}
+{text}"""
 
-Return a JSON object with "candidate_name" (text), "qualifies" (true or false) and "reasons" (a list of
-texts), and nothing else."""
+
+class Verdict(BaseModel):
+    """What the model is to say about one résumé."""
+
+    candidate_name: str
+    qualifies: bool
+    reasons: list[str]
 
 
 class ReadResumes(Node):
@@ -42,7 +48,6 @@ class ReadResumes(Node):
 
 
 class EvaluateResumes(AsyncParallelBatchNode):
-    retry = Retry(attempts=3, wait=0.1, on=(ValueError, KeyError))
     on_error = "continue"
 
     def __init__(self, llm: LLMClient, **settings: Any) -> None:
@@ -52,11 +57,12 @@ class EvaluateResumes(AsyncParallelBatchNode):
     async def prep_async(self, shared: dict[str, Any]) -> list[str]:
         return list(shared["resumes"].values())
 
-    async def exec_async(self, text: str) -> dict[str, Any]:
-        verdict = json.loads((await self.llm.complete(PROMPT.format(text=text))).text)
-        return {"name": verdict["candidate_name"], "qualifies": verdict["qualifies"] is True}
+    async def exec_async(self, text: str) -> Verdict:
+        return (await self.llm.complete(PROMPT.format(text=text), schema=Verdict)).parsed
 
-    async def post_async(self, shared: dict[str, Any], texts: list[str], results: list[Any]) -> None:
+    async def post_async(
+        self, shared: dict[str, Any], texts: list[str], results: list[Verdict | Failed]
+    ) -> None:
         shared["evaluations"] = dict(zip(shared["resumes"], results, strict=True))
 
 
@@ -69,7 +75,7 @@ class ReduceResults(Node):
         return {
             "judged": len(judged),
             "failed": [name for name, one in evaluations.items() if isinstance(one, Failed)],
-            "qualified": [one["name"] for one in judged if one["qualifies"]],
+            "qualified": [one.candidate_name for one in judged if one.qualifies],
         }
 
     def post(self, shared: dict[str, Any], prep_res: dict[str, Any], summary: dict[str, Any]) -> None:

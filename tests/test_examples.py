@@ -278,13 +278,15 @@ def test_resume_screening_asks_again_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An answer that is no JSON is asked for again; what is never JSON is reported, and the rest counted."""
+    # The résumé is in the first message; what was wrong with an answer is in the last.
     module = example("resume_screening")
     module.make_resumes(tmp_path, 3)
 
     def reply(asked: Any) -> str:
-        if "Candidate 01" in asked.prompt and asked.occurrence == 0:
+        resume = asked.messages[0]["content"]
+        if "Candidate 01" in resume and len(asked.messages) == 1:
             return "Let me think."
-        return "I would rather not." if "Candidate 02" in asked.prompt else stand_in(asked)
+        return "I would rather not." if "Candidate 02" in resume else stand_in(asked)
 
     provider = SimulatedProvider(reply=reply, latency=0)
     monkeypatch.setattr(module, "SimulatedProvider", lambda latency: provider)

@@ -121,11 +121,16 @@ def judge(resume: str, *, years_needed: int = 3, skills_needed: int = 3) -> Verd
     return Verdict(_name(resume), all(ok for ok, _ in checks), tuple(reason for _, reason in checks))
 
 
-def judge_prompt(prompt: str) -> str:
-    """The answer to a prompt that asks for a judgement, as YAML where the prompt speaks of it, else JSON."""
+def judge_prompt(prompt: str, *, yaml: bool = True) -> str:
+    """The answer to a prompt that asks for a judgement, as YAML where the prompt speaks of it, else JSON.
+
+    Args:
+        prompt: The prompt.
+        yaml: Whether YAML may be the answer.
+    """
     needed = _NEEDED.search(prompt)
     verdict = judge(resume_of(prompt), years_needed=int(needed[1]) if needed else 3)
-    return verdict.as_yaml() if re.search(r"\byaml\b", prompt, re.I) else verdict.as_json()
+    return verdict.as_yaml() if yaml and re.search(r"\byaml\b", prompt, re.I) else verdict.as_json()
 
 
 def _name(resume: str) -> str:
