@@ -24,6 +24,7 @@ from asyncflow.compute import (
     accuracy,
     cross_entropy,
     cross_entropy_with_grad,
+    doubling,
     mse_loss_with_grad,
     warmup_cosine,
     workers,
@@ -208,6 +209,52 @@ def test_early_stopping(tmp_path):
     second.load(tmp_path / "c")
     second.fit(loader(), epochs=50, validation=loader(), patience=2)
     assert second.evaluate(loader()) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_early_stopping_options(awaited):
+    """Progress below `min_delta` does not count; `restore_best=False` keeps the last model."""
+    net = model()
+    run = Trainer(net, cross_entropy_with_grad, SGD(net.parameters(), 0.01))
+    options = {"epochs": 30, "validation": loader(), "patience": 3, "min_delta": 10.0, "restore_best": False}
+    if awaited:
+        records = asyncio.run(run.fit_async(loader(), **options))
+        last = asyncio.run(run.evaluate_async(loader()))
+    else:
+        records, last = run.fit(loader(), **options), run.evaluate(loader())
+    assert len(records) == 4  # the first is the best, and three more
+    assert last == pytest.approx(records[-1].validation_loss) != records[0].validation_loss
+
+
+def test_resume_with_growing_batches_and_a_loss_scale(tmp_path):
+    """What else a run depends on goes on too: sizes by epoch, scale, momentum, skipped steps."""
+
+    def make(**options):
+        net = model(np.float16)
+        rule = SGD(net.parameters(), 0.02, momentum=0.9, nesterov=True, weight_decay=1e-3)
+        scale = LossScale(2.0**20, interval=3)
+        return Trainer(net, cross_entropy_with_grad, rule, loss_scale=scale, accumulate=2, **options)
+
+    def data():
+        sizes = doubling(5, maximum=20, every=1)
+        return DataLoader(X.astype(np.float16), Y, batch_size=sizes, shuffle=True, drop_last=True)
+
+    whole = make()
+    whole.fit(data(), epochs=3)
+
+    def stop(now):
+        if now.steps.batches == 13:
+            now.save(tmp_path / "run")
+            raise Killed
+
+    with pytest.raises(Killed):
+        make(on_batch=stop).fit(data(), epochs=3)
+    second = make()
+    asyncio.run(second.load_async(tmp_path / "run"))
+    second.fit(data(), epochs=3)
+    assert_equal_bits(bits(second), bits(whole))
+    assert second.steps.loss_scale.scale == whole.steps.loss_scale.scale
+    assert second.optimizer.steps == whole.optimizer.steps
 
 
 def test_float16_with_loss_scaling():
