@@ -1,6 +1,10 @@
 """How fast the kernels of `compute` are beside PyTorch, SciPy, the seed's code and a plain copy.
 
-    python tests/benchmarks/compute_kernels.py [--threads 2] [--kernels numba] [--only softmax] [--quiet]
+    python -m tests.benchmarks.compute_kernels [--threads 2] [--kernels numba] [--only softmax] [--quiet]
+    python -m tests.benchmarks.compute_kernels --threads 1 --cpu
+
+With `--cpu` the processor time of the process is measured and not the time of the clock: on one thread that
+is right on a busy machine too. (On two it is not: threads that wait in OpenMP or OpenBLAS spin.)
 
 Every row is measured in one run: the candidates take turns, so a slow moment of the machine hits all of
 them, and the ratio is that of the medians. A number above 1 means that asyncflow is faster. Candidates
@@ -20,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -246,7 +251,7 @@ def busy() -> tuple[float, float]:
 WARM, TIMED = 0.04, 0.03
 
 
-def turn(call: Call) -> float:
+def turn(call: Call, clock: Callable[[], float]) -> float:
     """Milliseconds per call, the median of at least three calls that follow one another.
 
     The calls before it are not counted: in them the threads of the candidate before stop spinning (OpenBLAS
@@ -259,13 +264,15 @@ def turn(call: Call) -> float:
     times: list[float] = []
     end = time.perf_counter() + TIMED
     while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
+        start = clock()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times) * 1e3
 
 
-def measure(candidates: dict[str, Call], repeats: int, quiet: bool) -> dict[str, float]:
+def measure(
+    candidates: dict[str, Call], repeats: int, quiet: bool, clock: Callable[[], float]
+) -> dict[str, float]:
     """Median milliseconds of each over `repeats` rounds in which they take turns, after six calls of each.
 
     With `quiet`, rounds in which other processes used more than a tenth of a processor are thrown away and
@@ -279,7 +286,7 @@ def measure(candidates: dict[str, Call], repeats: int, quiet: bool) -> dict[str,
     end = time.perf_counter() + 20
     while len(kept) < repeats and time.perf_counter() < end:
         machine, own, began = *busy(), time.perf_counter()
-        times = {name: turn(call) for name, call in candidates.items()}
+        times = {name: turn(call, clock) for name, call in candidates.items()}
         machine_after, own_after = busy()
         others = machine_after - machine - (own_after - own)
         if not quiet or others < 0.1 * (time.perf_counter() - began):
@@ -319,8 +326,11 @@ def main() -> None:
     parser.add_argument("--kernels", choices=["numpy", "numba"], default="numpy")
     parser.add_argument("--only", default="")
     parser.add_argument("--quiet", action="store_true", help="wait for moments when nothing else runs")
+    parser.add_argument("--cpu", action="store_true", help="processor time, for --threads 1")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    clock = time.process_time if args.cpu else time.perf_counter
+    ThreadpoolController().limit(limits=args.threads, user_api="blas")
     if torch:
         torch.set_num_threads(args.threads)
     else:
@@ -337,12 +347,13 @@ def main() -> None:
             if args.only and args.only not in name:
                 continue
             with compute.workers(args.threads), compute.kernels(args.kernels):
-                rows[name] = measure(candidates, args.repeats, args.quiet)
+                rows[name] = measure(candidates, args.repeats, args.quiet, clock)
     if args.json:
         print(json.dumps({"threads": args.threads, "kernels": args.kernels, "median_ms": rows}, indent=1))
     else:
         print(
-            f"{args.threads} threads, kernels {args.kernels!r}, float32; ratios above 1: asyncflow is faster"
+            f"{args.threads} threads, kernels {args.kernels!r}, float32{', processor time' * args.cpu}; "
+            f"ratios above 1: asyncflow is faster"
         )
         print(table(rows))
 

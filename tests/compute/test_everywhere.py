@@ -127,6 +127,20 @@ def test_inputs_of_any_layout_are_read_and_not_written(name, rng, kernel):
         same(given, before)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_float_dtype_is_kept(name, dtype, rng, kernel):
+    """Arrays come out in the dtype they went in, and near the float64 result."""
+    x, dy, y = arguments(rng, dtype=np.float16, spread=1.0)
+    wanted = OPERATIONS[name](x.astype(np.float64), dy.astype(np.float64), y)
+    for got, want in zip(OPERATIONS[name](x.astype(dtype), dy.astype(dtype), y), wanted, strict=True):
+        if np.shape(got) == (ROWS, COLUMNS):
+            assert got.dtype == dtype
+        scale = np.abs(want).max(initial=1.0)
+        near = 1e-2 if dtype == np.float16 else 1e-5
+        assert (np.abs(np.asarray(got, np.float64) - want) <= near * scale).all()
+
+
 @pytest.mark.parametrize("spread", [1e-30, 3.0, 1e4, 1e30])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_nothing_warns(name, spread, rng, kernel):
