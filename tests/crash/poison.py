@@ -35,7 +35,7 @@ STARTS = 12
 
 
 class Program:
-    def __init__(self, path: Path, door: str, how: str, log: int) -> None:
+    def __init__(self, path: Path | str, door: str, how: str, log: int) -> None:
         self.path, self.door, self.how, self.log = path, door, how, log
 
     def die(self) -> None:
@@ -125,7 +125,7 @@ class Program:
         return found
 
 
-def child(path: Path, door: str, how: str, log: int) -> None:
+def child(path: Path | str, door: str, how: str, log: int) -> None:
     """Never returns."""
     code = 1
     try:
@@ -144,13 +144,13 @@ def child(path: Path, door: str, how: str, log: int) -> None:
         os._exit(code)
 
 
-def main(directory: Path, door: str, how: str) -> None:
+def main(directory: Path, door: str, how: str, url: str | None) -> None:
     for number in range(STARTS):
         log = directory / f"log{number}"
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         pid = os.fork()
         if pid == 0:
-            child(directory / "runs.db", door, how, file)
+            child(url or directory / "runs.db", door, how, file)
         os.close(file)
         end = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         print(end, *log.read_text().split(), flush=True)
@@ -159,4 +159,4 @@ def main(directory: Path, door: str, how: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else None)

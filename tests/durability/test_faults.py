@@ -238,7 +238,7 @@ def test_a_read_only_directory_is_told_before_the_first_call(plain_directory: Pa
     calls: list[int] = []
     before = sorted(plain_directory.iterdir())
     with unprivileged():
-        with pytest.raises(StoreError, match=r"cannot be opened for writing: Permission denied: .*runs\.db"):
+        with pytest.raises(StoreError, match=r"runs\.db cannot be opened"):
             asyncio.run(amap(calls.append, [1], store=path, run_id="b"))
     assert calls == [] and sorted(plain_directory.iterdir()) == before
 

@@ -1,9 +1,10 @@
 """What is in flight, told to whoever comes after a dead process: rows of a table that costs no sync.
 
 Items are marked by a thread with a connection of its own, some milliseconds behind: whatever began and ended
-in between costs nothing. So an item that ends its process within its first milliseconds may leave no mark;
-one that runs alone, to be found guilty or not, is marked before it begins (`flush`). The table is empty after
-a crash of the server, and then nothing is under suspicion.
+in between costs nothing. So an item that ends its process within its first milliseconds may leave no mark.
+That holds once: where a run goes on after a death, the first items are marked before they begin (`careful`),
+and so is one that runs alone. The table is empty after a crash of the server, and then nothing is under
+suspicion.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from asyncflow.durability.postgres.address import Address
 
 #: Seconds between two writings.
 _PACE = 0.02
+#: Items that are marked before they begin, after a death: those that were in flight then come early.
+_CAREFUL = 1000
 _WRITE = """
 WITH gone AS (DELETE FROM marks WHERE writer = %b AND slot = ANY (%b))
 INSERT INTO marks (writer, slot, place, key, session)
@@ -41,7 +44,7 @@ class TableMarks:
         self._new: dict[int, tuple[int, bytes, int]] = {}
         self._gone: list[int] = []
         self._waiting = self._urgent = self._closing = self._forked = False
-        self._taken = self._written = 0
+        self._written = self._careful = 0
         self._driver: Any = None
         self._thread: threading.Thread | None = None
 
@@ -56,6 +59,9 @@ class TableMarks:
             elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="asyncflow-marks", daemon=True)
                 self._thread.start()
+        if self._careful > 0:
+            self._careful -= 1
+            self.flush()
         return slot
 
     def clear(self, slot: int) -> None:
@@ -69,6 +75,10 @@ class TableMarks:
 
     def committed(self, last: int) -> None:
         pass
+
+    def careful(self) -> None:
+        """Something has ended a process before: the next items are marked before they begin."""
+        self._careful = _CAREFUL
 
     def flush(self) -> None:
         """Wait until all that was set is in the table, or a second."""
@@ -116,13 +126,14 @@ class TableMarks:
                     if self._closing:
                         return
                     continue
-            if self._write(new, gone):
-                with self._changed:
-                    self._written = taken
-                    self._changed.notify_all()
-            elif self._closing:
-                return
-            else:
+            written = self._write(new, gone)
+            with self._changed:
+                self._written = taken  # or given up for now: nobody waits for a table that is not there
+                self._changed.notify_all()
+            if not written:
+                self._careful = 0
+                if self._closing:
+                    return
                 self._keep(new, gone)
             next_one = time.monotonic() + _PACE
 

@@ -77,7 +77,10 @@ class Site:
         cut_off = select(sessions.c.number).where(
             sessions.c.run == run, sessions.c.how.is_(None), sessions.c.number.not_in(list(self._sessions))
         )
-        return take(connection, connection.execute(cut_off).scalars().all())
+        died = connection.execute(cut_off).scalars().all()
+        if died:
+            self._marks.careful()
+        return take(connection, died)
 
     def opened(self, run: int, session: int) -> None:
         self._claimed.clear()
