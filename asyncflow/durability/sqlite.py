@@ -186,13 +186,22 @@ def writing_engine(path: Path) -> Engine:
 def reading_engine(path: Path) -> Engine:
     """An engine of one connection that can neither write nor checkpoint."""
     engine = create_engine(
-        f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true",
+        f"sqlite:///file:{quote(str(path))}?mode=ro{_still(path)}&uri=true",
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False},
         hide_parameters=True,
     )
     return _with_pragmas(engine, "busy_timeout = 5000", "query_only = ON")
+
+
+def _still(path: Path) -> str:
+    """In a folder that cannot be written to SQLite has no place for what readers and writers share there, and
+    opens only what it is told nobody writes to: a file without a log, so a copy, or an archive."""
+    log = beside(path, "-wal")
+    if os.access(path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+        return ""
+    return "&immutable=1"
 
 
 def quick_check(connection: Any, path: Path) -> None:

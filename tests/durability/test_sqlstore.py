@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -183,3 +184,16 @@ def test_a_full_disk_costs_only_the_suspicion(tmp_path: Path, monkeypatch: pytes
     assert slot == marks.NO_SLOT
     mine.clear(slot)
     mine.remove()
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_to_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive on a read-only disk: opened as a file that nobody writes to; nothing is put beside it."""
+    filled(tmp_path / "runs.db", 2)
+    (tmp_path / "runs.db.lock").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    reader = SQLStore(tmp_path / "runs.db").open_reader()
+    assert [run.id for run in reader.runs()] == ["a"]
+    reader.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.db"]
