@@ -278,6 +278,25 @@ def test_failed_rows_are_asked_again(here: Any, rows: Rows, read: Read, tmp_path
     assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == ["ok"] * 6
 
 
+def test_a_new_run_that_ends_early_does_not_take_a_whole_output_away(
+    here: Any, rows: Rows, read: Read, tmp_path: Path
+) -> None:
+    """What an earlier run has written stays until the new one is whole; what it has asked is kept."""
+    rows(*({"n": n} for n in range(6)))
+    command = ("map", *OUT, "--prompt", "{n}", "--model", "m", "--concurrency", 1)
+    with SimulatedProvider(reply=lambda one: "old", latency=0) as provider:
+        assert here(*command, "--base-url", provider.base_url).returncode == 0
+    with SimulatedProvider(reply=lambda one: "new", latency=0, script=[None, None, *[402] * 9]) as provider:
+        ran = here(*command, "--base-url", provider.base_url, "--new")
+        assert ran.returncode == 3 and "2 rows of 6 ended and are kept" in ran.stderr
+        assert "--new" not in ran.stderr.splitlines()[-1]
+    assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == ["old"] * 6
+    with SimulatedProvider(reply=lambda one: "new", latency=0) as provider:
+        assert here(*command, "--base-url", provider.base_url).returncode == 0
+        assert provider.statistics().asked == 4
+    assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == ["new"] * 6
+
+
 def test_a_limit_is_lifted(
     ask: Any, rows: Rows, read: Read, tmp_path: Path, provider: SimulatedProvider
 ) -> None:

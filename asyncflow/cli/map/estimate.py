@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from asyncflow.api import amap
 from asyncflow.cli.map.asking import Asking
-from asyncflow.cli.map.client import concurrency_of, price_of
+from asyncflow.cli.map.checks import Plan
+from asyncflow.cli.map.client import client_of, concurrency_of, price_of
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.rows import Row
-from asyncflow.llm import Completion, Range
+from asyncflow.cli.map.told import announce, say
+from asyncflow.cli.usage import UsageError
+from asyncflow.engine.stopping import Stop
+from asyncflow.errors import AccessDeniedError
+from asyncflow.llm import Completion, LLMClient, Range
 from asyncflow.llm.estimate import estimate_of
+from asyncflow.llm.kept import asking_anew
 from asyncflow.outcome import Failed
+
+
+async def run_estimate(plan: Plan) -> int:
+    """Ask the sample, and say what all rows would need; returns the exit code."""
+    job = plan.job
+    async with AsyncExitStack() as stack:
+        client: LLMClient = await client_of(job, stack)
+        if not plan.found.rows:
+            raise UsageError(f"{job.input}: it has no rows to ask")
+        announce(job, client, len(plan.found.sample))
+        asking = Asking(job, client, plan.template, plan.schema, Stop())
+        with asking_anew():  # what a cache has says nothing about the others
+            figures, failed = await estimated(job, asking, plan.found.sample, plan.found.rows)
+    for one in failed[:1]:
+        say(f"{len(failed)} failed, such as {one.item.where}: {one.error}", "red")
+    figures = {"provider": "simulated" if job.simulate else client.base_url, **figures}
+    if job.json:
+        sys.stdout.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
+    elif figures["seconds"] is not None:
+        for line in lines_of(figures, job.concurrency):
+            say(line, out=True)
+        if job.simulate:
+            say("The sample was answered by the simulated provider: these are no model's figures.", out=True)
+    if figures["seconds"] is not None:
+        return 0
+    return 3 if any(isinstance(one.error, AccessDeniedError) for one in failed) else 1
 
 
 async def estimated(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -12,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asyncflow.api import stream
-from asyncflow.cli.map import estimate
 from asyncflow.cli.map.asking import Asking
 from asyncflow.cli.map.checks import Plan, checked
 from asyncflow.cli.map.client import client_of, concurrency_of, price_of
+from asyncflow.cli.map.estimate import run_estimate
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.kept import Kept, Standing, facts_of
 from asyncflow.cli.map.output import Output, check_owner
@@ -31,7 +29,6 @@ from asyncflow.cli.usage import UsageError
 from asyncflow.engine.signals import EXIT_CODES, stop_on_signals
 from asyncflow.engine.stopping import Stop
 from asyncflow.errors import (
-    AccessDeniedError,
     NotSupportedError,
     ResumeMismatchError,
     RunStoppedError,
@@ -39,8 +36,6 @@ from asyncflow.errors import (
     StoreFormatError,
     StoreLockedError,
 )
-from asyncflow.llm import LLMClient
-from asyncflow.llm.kept import asking_anew
 from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.observe import Progress
 from asyncflow.outcome import Ok, Skipped
@@ -79,7 +74,7 @@ def run_map(job: Job) -> int:
         plan = checked(job)
         if not plan.template.columns:
             say("asyncflow map: --prompt names no {column}, so every row asks the same", "yellow")
-        return asyncio.run(_estimate(plan)) if job.estimate else _map(plan)
+        return asyncio.run(run_estimate(plan)) if job.estimate else _map(plan)
     except (StoreLockedError, StoreFormatError) as exc:
         say_wrong(f"{exc}. --store names another place for this run")
         return 3
@@ -235,28 +230,3 @@ def _write(session: _Session, output: Output, *, spare: bool) -> int:
     if why == "denied":
         return 3
     return 0 if why is None and counts.ok == plan.found.rows else 1
-
-
-async def _estimate(plan: Plan) -> int:
-    job = plan.job
-    async with AsyncExitStack() as stack:
-        client: LLMClient = await client_of(job, stack)
-        if not plan.found.rows:
-            raise UsageError(f"{job.input}: it has no rows to ask")
-        announce(job, client, len(plan.found.sample))
-        asking = Asking(job, client, plan.template, plan.schema, Stop())
-        with asking_anew():  # what a cache has says nothing about the others
-            figures, failed = await estimate.estimated(job, asking, plan.found.sample, plan.found.rows)
-    for one in failed[:1]:
-        say(f"{len(failed)} failed, such as {one.item.where}: {one.error}", "red")
-    figures = {"provider": "simulated" if job.simulate else client.base_url, **figures}
-    if job.json:
-        sys.stdout.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
-    elif figures["seconds"] is not None:
-        for line in estimate.lines_of(figures, job.concurrency):
-            say(line, out=True)
-        if job.simulate:
-            say("The sample was answered by the simulated provider: these are no model's figures.", out=True)
-    if figures["seconds"] is not None:
-        return 0
-    return 3 if any(isinstance(one.error, AccessDeniedError) for one in failed) else 1
