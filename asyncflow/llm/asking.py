@@ -190,6 +190,8 @@ class Asking:
         for answers in itertools.count(1):
             completion = await self._send(ask)
             usage += completion.usage
+            if completion.tool_calls:  # it wants tools first, and will have its say when it has their results
+                return replace(completion, usage=usage, cost=self.cost(usage))
             try:
                 parsed = form.read(completion.text)
             except WrongFormError as exc:

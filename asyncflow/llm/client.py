@@ -151,7 +151,8 @@ class LLMClient:
                 are passed through in the provider's own form.
             system: The system text.
             schema: The form of the answer: a pydantic model class, or a JSON schema. The provider's own mode
-                for it is used, the answer is checked here, and `parsed` holds the value.
+                for it is used, the answer is checked here, and `parsed` holds the value; None where the model
+                calls tools instead.
             reasks: How often a model whose answer has the wrong form is shown what is wrong and asked again.
             max_tokens: The longest answer.
             temperature: The provider's own where it is None.

@@ -99,7 +99,7 @@ class Kept:
     def _completion(self, answer: Any, form: Form | None) -> Completion | None:
         try:
             completion = self._provider.completion(answer)
-            parsed = None if form is None else form.read(completion.text)
+            parsed = None if form is None or completion.tool_calls else form.read(completion.text)
         except (UnusableAnswerError, WrongFormError):
             return None  # damaged, or kept by another version of the model class
         return replace(completion, parsed=parsed, cached=True)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from asyncflow.errors import ModelOutputError
-from asyncflow.llm import LLMClient, Price
+from asyncflow.llm import LLMClient, Price, ToolCall
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import Asked, SimulatedProvider
 
@@ -96,3 +96,16 @@ async def test_an_answer_that_was_cut_is_not_asked_for_again(kind: str) -> None:
         async with client(provider, kind) as llm:
             with pytest.raises(ModelOutputError, match="in 1 answer: .*'length'"):
                 await llm.complete("a point", schema=Point, max_tokens=2)
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+async def test_tools_before_the_answer(kind: str) -> None:
+    """A model that wants a tool called is not asked again for the form: `parsed` is None until it answers."""
+    replies: list[Any] = [ToolCall("call-1", "look", "{}"), '{"x": 1, "y": 2}']
+    async with (
+        SimulatedProvider(reply=lambda asked: replies.pop(0), latency=0) as provider,
+        client(provider, kind) as llm,
+    ):
+        wants = await llm.complete("a point", schema=Point, tools=[{"name": "look"}])
+        assert wants.parsed is None and wants.tool_calls[0].name == "look" and llm.statistics().reasked == 0
+        assert (await llm.complete("a point", schema=Point)).parsed == Point(x=1, y=2)
