@@ -26,6 +26,9 @@ from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError, S
 #: What to do where the program has changed: refuse, keep all results, or drop those of the changed nodes.
 Changed: TypeAlias = Literal["refuse", "keep", "drop"]
 
+#: Process, store and run, of runs that are open.
+_at_work: set[tuple[int, str, str]] = set()
+
 
 @asynccontextmanager
 async def open_journal(
@@ -104,11 +107,23 @@ def open_run(
 ) -> Iterator[RunJournal]:
     """`open_journal` for synchronous code; it blocks."""
     at = as_store(store)
-    writer = writers.share(at, grace=grace)
+    run_id = run_id or new_run_id(name)
+    here = (os.getpid(), at.key, run_id)
+    if here in _at_work:
+        raise StoreLockedError(
+            f"run {run_id!r} in {at!r} is at work in this process: two of it would both make the same calls. "
+            "Wait for it, or give this one a run_id of its own",
+            pid=os.getpid(),
+        )
+    _at_work.add(here)
+    try:
+        writer = writers.share(at, grace=grace)
+    except BaseException:
+        _at_work.discard(here)
+        raise
     try:
         reader = at.open_reader()
         try:
-            run_id = run_id or new_run_id(name)
             before = reader.run(run_id)
             if before is None and retry_failed == "only":
                 raise ValueError(f"there is no run {run_id!r} in {at!r} whose failed items could run again")
@@ -152,6 +167,7 @@ def open_run(
             raise
         journal.close("finished")
     finally:
+        _at_work.discard(here)
         writers.unshare(at)
 
 

@@ -40,6 +40,7 @@ from asyncflow.errors import (
     ResumeMismatchError,
     RunStoppedError,
     StoreError,
+    StoreLockedError,
 )
 from asyncflow.outcome import Spent
 from asyncflow.waiting import spent
@@ -499,6 +500,43 @@ def stored_but_counted_short(place: Place) -> None:
     kinds = Counter(place.kinds())
     with open_run(place.path, "r") as journal:
         assert (journal.counts.done, journal.counts.failed) == (kinds[OK], kinds[FAILED])
+
+
+def the_same_run_twice_at_once(place: Place) -> None:
+    """Two starts of one run made all calls twice; here another process is refused, and so is this one."""
+
+    async def work(item: int) -> int:
+        place.calls.append(item)
+        await asyncio.sleep(0.01)
+        return item
+
+    async def main() -> list[Any]:
+        both = (amap(work, range(3), store=place.path, run_id="r") for _ in range(2))
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    results = asyncio.run(main())
+    assert sorted(map(type, results), key=str) == [StoreLockedError, list]
+    assert place.fresh() == [0, 1, 2]
+    assert place.amap(work, range(3)) == [0, 1, 2] and place.fresh() == []
+
+
+def source_that_breaks(place: Place) -> None:
+    """A file that could not be read further lost what had been asked before: it is kept."""
+
+    def rows(length: int) -> Any:
+        yield from range(length)
+        if length < 10:
+            raise OSError("row 4 cannot be read")
+
+    async def work(item: int) -> int:
+        place.calls.append(item)
+        return item
+
+    with pytest.raises(OSError, match="row 4"):
+        place.amap(work, rows(4))
+    assert place.fresh() == [0, 1, 2, 3]
+    assert place.amap(work, rows(10)) == list(range(10))
+    assert place.fresh() == list(range(4, 10))
 
 
 CASES: list[Callable[[Place], None]] = [
