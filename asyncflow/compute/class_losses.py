@@ -182,15 +182,13 @@ def _plain_tile(x: Array, index: Array, row_weight: Array, scale: float, out: Ar
     rows, best = row_powers(x, z)
     top, others = _without_top(z, rows, best)
     whole = top + others
-    losses[...] = np.where(
-        row_weight == 0, 0, row_weight * (np.log1p(others / top) - (x[rows, index] - x[rows, best]))
-    )
+    np.multiply(row_weight, np.log1p(others / top) - (x[rows, index] - x[rows, best]), out=losses)
     rest = np.where(best == index, others, whole - z[rows, index])
     factor = (row_weight * scale / whole).astype(x.dtype)
-    if (row_weight == 0).any():
-        factor[row_weight == 0] = 0
-        z[row_weight == 0] = 0  # an ignored row has gradient 0 whatever stands in it
-        rest[row_weight == 0] = 0
+    ignored = row_weight == 0
+    if ignored.any():
+        # Such a row has loss and gradient 0 whatever stands in it.
+        losses[ignored] = factor[ignored] = z[ignored] = rest[ignored] = 0
     np.multiply(z, factor[:, None], out=z)
     z[rows, index] = -rest * factor
 

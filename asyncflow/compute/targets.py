@@ -51,6 +51,10 @@ def index_targets(
             + ("; use targets.ravel()" if targets.shape == (rows, 1) else "")
         )
     index = targets.astype(np.int64)
+    simple = weight is None and not 0 <= ignore_index < classes
+    if simple and rows and index.min() >= 0 and index.max() < classes:
+        # The common case, without the work for ignored rows and weights.
+        return IndexTargets(index, np.ones(rows, np.bool_), np.ones(rows), None, float(rows))
     ignored = index == ignore_index
     bad = ((index < 0) | (index >= classes)) & ~ignored
     if bad.any():
