@@ -136,6 +136,26 @@ def test_trouble_that_stays_stops_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(again).isdisjoint(kept) and positions(path) == list(range(400))
 
 
+def test_an_error_of_the_store_shows_no_results(tmp_path: Path) -> None:
+    """Not in its text, and not in the traceback of what caused it: results may be confidential."""
+    import traceback
+
+    path = tmp_path / "runs.db"
+    writer = share(SQLStore(path), grace=0.0)
+    try:
+        connection = writer._backend._site.connection()  # type: ignore[attr-defined]
+        writer.call(lambda _: connection.exec_driver_sql("PRAGMA max_page_count = 20"))
+
+        async def telling(number: int) -> str:
+            return "hush-hush " * 1000
+
+        with pytest.raises(StoreError, match="full") as caught:
+            asyncio.run(amap(telling, range(100), store=path, run_id="a"))
+        assert "hush" not in "".join(traceback.format_exception(caught.value)).replace('hush-hush " *', "")
+    finally:
+        unshare(SQLStore(path))
+
+
 FILLING = """
 import asyncio, os, resource, sys, threading
 from asyncflow import amap

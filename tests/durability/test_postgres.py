@@ -547,14 +547,15 @@ def test_a_database_that_cannot_be_written_to_is_told_at_the_opening(
 
 
 def test_a_server_that_may_forget_is_warned_of(postgres: Server) -> None:
-    """`fsync=off`; and `synchronous_commit=off` is put right for the store's own connection."""
+    """`fsync=off`; and what would forget or cut off a commit is put right for the store's own connection."""
     postgres.stop()
-    postgres.start("-c", "fsync=off", "-c", "synchronous_commit=off")
+    postgres.start("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "statement_timeout=5s")
     try:
         with pytest.warns(RuntimeWarning, match="fsync=off"):
             writer = PostgresStore(postgres.url()).open_writer()
         site: Any = writer._site
         assert site.connection().exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+        assert site.connection().exec_driver_sql("SHOW statement_timeout").scalar() == "0"
         writer.close()
     finally:
         postgres.stop()

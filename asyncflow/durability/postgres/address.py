@@ -20,7 +20,18 @@ _DEFAULTS = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
-_SERVER = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4"
+#: The server's, in place of what a role or a database may have set: a commit that waits is not to be cut off.
+_SERVER = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "tcp_keepalives_idle=20",
+        "tcp_keepalives_interval=5",
+        "tcp_keepalives_count=4",
+        "statement_timeout=0",
+        "lock_timeout=0",
+        "idle_in_transaction_session_timeout=0",
+    )
+)
 
 
 class Address:

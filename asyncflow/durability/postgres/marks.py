@@ -90,8 +90,8 @@ class TableMarks:
             wanted = self._slot
             self._changed.wait_for(lambda: self._written >= wanted, 1.0)
 
-    def close(self, *, clean: bool) -> None:
-        """Write what is left to write, and, if `clean`, take all marks away: nothing is in flight."""
+    def close(self) -> None:
+        """Take all marks away: nothing is in flight. Where the server is away they stay, and count as a death."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -99,8 +99,7 @@ class TableMarks:
             self._thread.join()
         if self._driver is not None:
             with contextlib.suppress(Exception):
-                if clean:
-                    self._driver.execute("DELETE FROM marks WHERE writer = %s", (self._writer,))
+                self._driver.execute("DELETE FROM marks WHERE writer = %s", (self._writer,))
             self._driver.close()
 
     def abandon(self) -> list[Any]:

@@ -118,7 +118,7 @@ class Site:
         return isinstance(error, _StillThereError) or passes(error)
 
     def close(self, *, clean: bool) -> None:
-        self._marks.close(clean=clean)
+        self._marks.close()
         self._drop()
 
     def abandon(self) -> None:
