@@ -91,7 +91,7 @@ class TableMarks:
             self._changed.wait_for(lambda: self._written >= wanted, 1.0)
 
     def close(self) -> None:
-        """Take all marks away: nothing is in flight. Where the server is away they stay, and count as a death."""
+        """Take all marks away: nothing is in flight. Where the server is away they stay, as after a death."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
