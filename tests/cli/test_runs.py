@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from asyncflow import Failed, amap
+from asyncflow import AsyncNode, AsyncParallelBatchFlow, Failed, amap, run_sync
 from asyncflow.llm import Completion, Usage
 from tests.cli.conftest import Here, environment
 
@@ -85,7 +85,7 @@ def test_a_run_is_shown_with_sums_and_errors(here: Here, tmp_path: Path, name: s
     recorded(tmp_path / "runs.db")
     found = json.loads(here("runs", "show", name, "--json").stdout)
     assert found["usage"] == {"input_tokens": 80, "output_tokens": 34, "cached_input_tokens": 0}
-    assert found["cost"] == 17.0 and found["nodes"] == [{"node": "ask", "visit": 0, "done": 8, "failed": 2}]
+    assert found["cost"] == 17.0 and found["nodes"] == [{"node": "ask", "visits": 1, "done": 8, "failed": 2}]
     assert [(one["kind"], one["count"], one["message"]) for one in found["errors"]] == [
         ("ValueError", 2, "no 3")
     ]
@@ -142,7 +142,7 @@ def test_export_has_every_item(here: Here, tmp_path: Path, suffix: str) -> None:
         assert ok["began"] <= ok["ended"] and ok["began"].endswith("Z")
     elif suffix == "csv":
         lines = out.read_text().splitlines()
-        assert len(lines) == 11 and lines[0].startswith("run,node,visit,id,position,key,outcome,value")
+        assert len(lines) == 11 and lines[0].startswith("run,node,path,visit,id,position,key,outcome,value")
         assert sum(",failed,,ValueError,no " in line for line in lines) == 2
     else:
         table = pyarrow.parquet.read_table(out).to_pylist()
@@ -179,9 +179,7 @@ main()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.parametrize(
-    ("suffix", "sink"), [("jsonl", "JSONLSink"), ("csv", "CSVSink"), ("parquet", "ParquetSink")]
-)
+@pytest.mark.parametrize(("suffix", "sink"), [("jsonl", "JSONLSink"), ("parquet", "ParquetSink")])
 def test_a_kill_during_export_leaves_no_half_file(here: Here, tmp_path: Path, suffix: str, sink: str) -> None:
     """What was there before stays, and the next export writes the whole and leaves nothing beside it."""
     recorded(tmp_path / "runs.db", items=range(0, 10_000, 5))
@@ -325,3 +323,21 @@ def test_a_suspect_is_pardoned(here: Here, tmp_path: Path) -> None:
     assert json.loads(here("items", "retry", "one", key.hex()[:6], "--json").stdout)["marked"] == [key.hex()]
     assert json.loads(here("runs", "show", "--json").stdout)["suspects"] == {}
     assert here("items", "list", "one", "--outcome", "again").returncode == 0
+
+
+def test_a_batch_flow_is_one_node(here: Here, tmp_path: Path) -> None:
+    """The many runs of a batch flow are one line of `show`; in an export `path` tells them apart."""
+
+    class Inner(AsyncNode):
+        async def exec_async(self, prep_res: Any) -> int:
+            return 1
+
+    class Many(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> list[dict[str, int]]:
+            return [{"n": n} for n in range(5)]
+
+    run_sync(Many(start=Inner()), {}, store=tmp_path / "runs.db", run_id="many")
+    found = json.loads(here("runs", "show", "many", "--json").stdout)
+    assert found["nodes"] == [{"node": "Many / Inner", "visits": 5, "done": 5, "failed": 0}]
+    rows = json.loads(here("items", "list", "many", "--json").stdout)
+    assert {row["node"] for row in rows} == {"Many / Inner"} and len({row["path"] for row in rows}) == 5

@@ -11,6 +11,7 @@ from asyncflow.cli.store.items import Items, records_of
 from asyncflow.cli.store.reading import Opened, opened
 from asyncflow.cli.store.shown import for_people, moment, money, one_line, print_json, table
 from asyncflow.durability.crashes import verdicts
+from asyncflow.durability.journal import nodes_of
 from asyncflow.durability.store import FAILED, RunRow
 
 
@@ -51,8 +52,8 @@ def _details(at: Opened, run: RunRow) -> dict[str, Any]:
             for number, each in enumerate(run.sessions, 1)
         ],
         "nodes": [
-            {"node": " / ".join(each.path), "visit": each.visit, "done": each.done, "failed": each.failed}
-            for each in at.reader.counts(run.number)
+            {"node": node, "visits": visits, "done": done, "failed": failed}
+            for node, (visits, done, failed) in _nodes(at, run).items()
         ],
         "usage": usage if any(usage.values()) else None,
         "cost": spent.cost,
@@ -62,6 +63,16 @@ def _details(at: Opened, run: RunRow) -> dict[str, Any]:
         "program": json.loads(program) if program else None,
         "store": at.name,
     }
+
+
+def _nodes(at: Opened, run: RunRow) -> dict[str, tuple[int, int, int]]:
+    """Visits, done and failed items by node; all visits and all runs of a batch flow together."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for each in at.reader.counts(run.number):
+        node = " / ".join(nodes_of(each.path))
+        visits, done, failed = found.get(node, (0, 0, 0))
+        found[node] = (visits + 1, done + each.done, failed + each.failed)
+    return found
 
 
 def _sums(at: Opened, run: RunRow) -> Sums:
@@ -96,13 +107,14 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     ]
     nodes = [
         [
-            one["node"] + (f" (visit {one['visit'] + 1})" if one["visit"] else ""),
+            one["node"],
+            f"{one['visits']:,}",
             f"{one['done']:,}",
             f"{one['failed']:,}",
         ]
         for one in found["nodes"]
     ]
-    lines += ["", *table(["NODE", "DONE", "FAILED"], nodes)] if nodes else []
+    lines += ["", *table(["NODE", "VISITS", "DONE", "FAILED"], nodes)] if nodes else []
     if found["errors"]:
         lines += ["", "Errors:"]
     for one in found["errors"]:

@@ -16,6 +16,7 @@ from asyncflow.durability.store import ACTION, AGAIN, FAILED, PlaceRow, Record, 
 COLUMNS = {
     "run": "text",
     "node": "text",
+    "path": "text",
     "visit": "int",
     "id": "text",
     "position": "int",
@@ -67,8 +68,8 @@ class Items:
         return {FAILED: "failed", AGAIN: "again"}.get(record.kind, "ok")
 
     def node(self, record: Record) -> str:
-        """The path of the node, as messages have it."""
-        return " / ".join(self._place(record).path)
+        """The names from the outermost flow to the node."""
+        return " / ".join(nodes_of(self._place(record).path))
 
     def _place(self, record: Record) -> PlaceRow:
         unnamed = PlaceRow(record.place, self._run.number, ("?",), 0)  # nothing of it was ever committed
@@ -78,7 +79,8 @@ class Items:
         """All that is known of an item.
 
         `id` is what the store knows it by, `key` what the program calls it where that was recorded;
-        `position` is its index in the input of the session that ended it.
+        `position` is its index in the input of the session that ended it; `path` tells runs of a batch flow
+        apart, which have the same `node`.
         """
         usage = json.loads(record.usage) if record.usage else None
         cost = usage.pop("cost", None) if usage else None
@@ -90,6 +92,7 @@ class Items:
         return {
             "run": self._run.id,
             "node": self.node(record),
+            "path": " / ".join(self._place(record).path),
             "visit": self._place(record).visit,
             "id": record.key.hex(),
             "position": record.position if record.position >= 0 else None,
