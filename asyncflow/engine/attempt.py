@@ -15,6 +15,7 @@ from asyncflow.engine.failure import (
     crashed_error,
     explain,
     failed_outcome,
+    left_undone,
     own_error,
     release_frames,
     skipped_outcome,
@@ -254,6 +255,8 @@ async def _outcome_of(slot: Slot, keep: bool) -> Outcome[Any]:
             try:
                 return Ok(await attempt(slot, item), 0, None, item, slot.attempt)
             except BaseException as exc:
+                if left_undone(slot, exc):
+                    raise Halted from None
                 error = own_error(slot, exc)
                 if error is None:
                     raise

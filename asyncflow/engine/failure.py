@@ -8,9 +8,19 @@ from asyncio import CancelledError
 from typing import Any
 
 from asyncflow.engine.slot import Slot
+from asyncflow.engine.stopping import Halted
 from asyncflow.engine.tasks import Expired
-from asyncflow.errors import BudgetSpentError, ItemCancelledError, ItemCrashedError
+from asyncflow.errors import BudgetSpentError, ItemCancelledError, ItemCrashedError, RunStoppedError
 from asyncflow.outcome import Failed, Skipped
+
+
+def left_undone(slot: Slot, exc: BaseException) -> bool:
+    """Whether the item was not failed by `exc` but left, because the run is asked to stop.
+
+    A run of a flow has nodes to go, an `exec` waited for its turn, or its own amap was given the same `Stop`.
+    """
+    stop = slot.run.stop
+    return isinstance(exc, Halted) or (isinstance(exc, RunStoppedError) and stop is not None and stop.asked)
 
 
 def own_error(slot: Slot, exc: BaseException) -> Exception | None:

@@ -31,6 +31,7 @@ from asyncflow.engine.failure import (
     describe,
     explain,
     failed_outcome,
+    left_undone,
     own_error,
     release_frames,
     skipped_outcome,
@@ -490,7 +491,7 @@ class Pool:
 
     async def _attempt_failed(self, slot: Slot, exc: BaseException) -> None:
         """Park the item for its next attempt, or end it: by its fallback, or as a failure."""
-        if isinstance(exc, Halted):  # a run of a flow, with nodes to go
+        if left_undone(slot, exc):
             self._drop(slot)
             return
         error = own_error(slot, exc)

@@ -381,6 +381,38 @@ def test_what_an_exec_has_begun_itself_may_end(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("batch", [True, False])
+def test_an_exec_whose_own_amap_is_stopped_with_it_has_not_failed(run: Run, batch: bool) -> None:
+    """Given the same Stop inside and outside, nothing of it is recorded as a failure."""
+    store = MemoryStore()
+
+    async def main() -> None:
+        stop = Stop()
+
+        async def step(item: int) -> int:
+            stop.request("enough")
+            await anyio.sleep(0)
+            return item
+
+        class One(AsyncNode):
+            async def exec_async(self, prep_res: Any) -> Any:
+                return await amap(step, range(5), concurrency=1, stop=stop)
+
+        class Many(AsyncParallelBatchNode):
+            async def prep_async(self, shared: Any) -> Any:
+                return range(3)
+
+            async def exec_async(self, item: int) -> Any:
+                return await amap(step, range(5), concurrency=1, stop=stop)
+
+        node = Many(on_error="continue") if batch else One(on_error="continue")
+        with pytest.raises(RunStoppedError) as caught:
+            await run_flow(AsyncFlow(start=node), {}, stop=stop, store=store, run_id="r")
+        assert caught.value.run_id == "r" and store._log == []
+
+    run(main)
+
+
 def test_a_failure_while_it_stops_is_what_the_call_raises(run: Run) -> None:
     """Under on_error="raise": the item's own error is worth more."""
 
