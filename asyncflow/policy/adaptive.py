@@ -81,6 +81,11 @@ class Adaptive:
         return int(self._value)
 
     @property
+    def round_trip(self) -> float | None:
+        """Seconds that a call takes, on average, or None before the first."""
+        return self._round
+
+    @property
     def highest(self) -> int:
         """What the limit never exceeds."""
         return self._highest

@@ -321,7 +321,12 @@ class RateLane:
         room = auto is None or self._running < auto.limit * CUT
         until = self._pause.until
         wave = self._pause.refused(
-            now, call=attempt.number, newest=self._started, asked=error.retry_after, blocked=not room
+            now,
+            call=attempt.number,
+            newest=self._started,
+            asked=error.retry_after,
+            blocked=not room,
+            round_trip=None if auto is None else auto.round_trip,
         )
         if wave is None:
             if auto is not None:

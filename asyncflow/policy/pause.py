@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Seconds of the first pause where the server says nothing, and of the longest.
-_SHORTEST, _LONGEST = 0.5, 60.0
+#: Seconds of the first pause where the server says nothing (and, where its calls are shorter than that, at
+#: least), and of the longest: a storm costs one call in so many seconds.
+_SHORTEST, _LEAST, _LONGEST = 0.5, 0.05, 15.0
 #: A server may ask for more; after so long, one call finds out.
 _LONGEST_ASKED = 3600.0
 #: What is added to a pause: up to this share of it, and up to so many seconds. Other processes wake too.
@@ -62,7 +63,14 @@ class Pause:
         self.waves = 0
 
     def refused(
-        self, now: float, *, call: int, newest: int, asked: float | None, blocked: bool = False
+        self,
+        now: float,
+        *,
+        call: int,
+        newest: int,
+        asked: float | None,
+        blocked: bool = False,
+        round_trip: float | None = None,
     ) -> Wave | None:
         """A call was refused. Returns the wave that begins with it; None: it belongs to the last one.
 
@@ -73,6 +81,7 @@ class Pause:
             asked: Seconds the server asks to wait, or None.
             blocked: Whether nothing can start anyway until calls under way have ended, so that a server
                 which asks for no pause gets none.
+            round_trip: Seconds that a call takes, where known: a first pause need not be longer.
         """
         if asked is not None:
             asked = min(asked, _LONGEST_ASKED)
@@ -91,7 +100,8 @@ class Pause:
         elif blocked and self._row == 1:
             seconds = 0.0
         else:
-            seconds = min(_LONGEST, _SHORTEST * 2.0 ** min(self._row - 1, 20))
+            first_pause = _SHORTEST if round_trip is None else min(_SHORTEST, max(_LEAST, round_trip))
+            seconds = min(_LONGEST, first_pause * 2.0 ** min(self._row - 1, 20))
         if seconds:
             seconds += self._uniform() * min(_MOST_JITTER, _JITTER * seconds)
             self.until = max(self.until, now + seconds)

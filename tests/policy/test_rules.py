@@ -137,15 +137,22 @@ def test_the_longest_wait_asked_for_counts() -> None:
     assert pause.until == 30.5
 
 
+@pytest.mark.parametrize(("round_trip", "seconds"), [(None, 0.5), (3.0, 0.5), (0.2, 0.2), (0.001, 0.05)])
+def test_a_first_pause_is_no_longer_than_a_call(round_trip: float | None, seconds: float) -> None:
+    """One refusal among calls that are served in no time holds the lane for about as long as they take."""
+    wave = Pause(never).refused(0.0, call=5, newest=9, asked=None, round_trip=round_trip)
+    assert wave is not None and wave.seconds == seconds
+
+
 def test_a_storm_without_advice_pauses_longer_each_time() -> None:
-    """With nothing served in between each pause is twice the last, up to a minute; then it starts afresh."""
+    """With nothing served in between each pause is twice the last, up to 15 s; then it starts afresh."""
     pause, now, seconds = Pause(never), 0.0, []
     for call in range(1, 11):
         wave = pause.refused(now, call=call, newest=call, asked=None)
         assert wave is not None and wave.first == (call == 1)
         seconds.append(wave.seconds)
         now = pause.until
-    assert seconds == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert seconds == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0, 15.0]
     pause.served(1)  # it started before the episode
     again = pause.refused(now, call=11, newest=11, asked=None)
     assert again is not None and not again.first
