@@ -153,6 +153,17 @@ def test_a_flow_that_fails(here: Here, tmp_path: Path) -> None:
     assert figures["status"] == "failed" and figures["error"] == {"kind": "RuntimeError", "message": "oops"}
 
 
+def test_what_the_program_prints(here: Here, tmp_path: Path) -> None:
+    """It is on standard output, and with --json on standard error, so that the JSON stands alone."""
+    with (tmp_path / "helper.py").open("a") as file:
+        file.write("    print('told')\nprint('imported')\n")
+    command = ("run", "flows.py:flow", "--shared", '{"count":1}', "--new")
+    ran = here(*command)
+    assert "imported\n" in ran.stdout and "told\n" in ran.stdout
+    ran = here(*command, "--json")
+    assert json.loads(ran.stdout)["status"] == "finished" and "told\n" in ran.stderr
+
+
 WRONG = [
     (("none.py:flow",), "none.py: there is no such file"),
     ((".",), "it is a folder"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+import sys
+from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +69,8 @@ def perform(asked: Asked) -> int:
     """Run it; returns the exit code: 0 ok, 1 something failed, 2 usage, 3 refused, 130/143 signals."""
     with ExitStack() as stack:
         try:
-            found = _found(asked)
+            with _stdout_kept(asked):
+                found = _found(asked)
             if asked.retry_failed and not found.failed:
                 say(f"No item of run {found.run_id} has failed: there is nothing to retry.")
                 return 0
@@ -134,7 +136,7 @@ def _earlier(store: Store, own: Name, run_id: str | None) -> tuple[str, int] | N
 
 
 def _run(asked: Asked, found: _Found, stop: Stop) -> RunResult:
-    with Progress() as progress, stop_on_signals(stop=stop):
+    with Progress() as progress, stop_on_signals(stop=stop), _stdout_kept(asked):
         return asyncio.run(
             run(
                 found.flow,
@@ -148,6 +150,11 @@ def _run(asked: Asked, found: _Found, stop: Stop) -> RunResult:
                 stop=stop,
             )
         )
+
+
+def _stdout_kept(asked: Asked) -> AbstractContextManager[Any]:
+    """With --json standard output is for the JSON: what the program prints goes to standard error."""
+    return redirect_stdout(sys.stderr) if asked.json else nullcontext()
 
 
 def _choice(text: str) -> Literal["refuse", "keep", "drop"]:
