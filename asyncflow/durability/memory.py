@@ -215,7 +215,8 @@ class _MemoryReader:
                 kinds = [
                     self._store._log[at].kind for (id, _), at in self._store._latest.items() if id == place.id
                 ]
-                found.append(PlaceCount(place.path, place.visit, kinds.count(OK), kinds.count(FAILED)))
+                counted = (kinds.count(kind) for kind in (OK, FAILED, AGAIN))
+                found.append(PlaceCount(place.path, place.visit, *counted))
         return found
 
     def answers(self, keys: Sequence[bytes]) -> list[Answer]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from asyncflow.durability.journal import nodes_of
 from asyncflow.durability.keys import PlaceKeys
-from asyncflow.durability.store import AGAIN, Record, RunRow, StoreReader
+from asyncflow.durability.store import Record, RunRow, StoreReader
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ def read_back(
     visit: int = 0,
 ) -> Iterator[tuple[T, Record | None]]:
     """Each item with the record that a resumed run would find for it, or None; in the order of the items.
+
+    A record of kind `AGAIN` says that somebody wants the item to run again: a resumed run will.
 
     Args:
         reader: Of the run's store. A process may be writing meanwhile; then later items are read later.
@@ -51,5 +53,4 @@ def read_back(
         }
         for item, digest in group:
             record = found.get(digest)
-            counts = record is not None and record.session > since and record.kind != AGAIN
-            yield item, record if counts else None
+            yield item, record if record is not None and record.session > since else None

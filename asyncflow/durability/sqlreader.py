@@ -151,7 +151,7 @@ class SQLReader:
             again.scalar_subquery(),
         ).where(places.c.run == run)
         return [
-            PlaceCount(tuple(json.loads(path)), visit, all_ - acted - bad - owed, bad)
+            PlaceCount(tuple(json.loads(path)), visit, all_ - acted - bad - owed, bad, owed)
             for path, visit, all_, acted, bad, owed in self._rows(question.order_by(places.c.number))
         ]
 

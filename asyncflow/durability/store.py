@@ -126,12 +126,14 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class PlaceCount:
-    """How many items of a place have a result, and how many a failure that nothing replaced."""
+    """How many items of a place have a result, how many a failure that nothing replaced, and how many are
+    wanted again."""
 
     path: tuple[str, ...]
     visit: int
     done: int
     failed: int
+    again: int = 0
 
 
 class StoreWriter(Protocol):

@@ -236,7 +236,7 @@ def an_item_that_is_wanted_again_is_neither_done_nor_failed_nor_suspect(store: S
     _, second = writer.start("a", "", "{}", 12.0)
     writer.append([], [_record(n, second, AGAIN, run=run) for n in range(3)])
     reader = store.open_reader()
-    assert [(c.done, c.failed) for c in reader.counts(run)] == [(0, 0)]
+    assert [(c.done, c.failed, c.again) for c in reader.counts(run)] == [(0, 0, 3)]
     assert reader.deaths(run) == []
     assert {found.kind for _, found in reader.find([(_PLACE, _key(n)) for n in range(3)])} == {AGAIN}
     _, third = writer.start("a", "", "{}", 13.0)

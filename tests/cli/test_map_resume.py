@@ -275,6 +275,9 @@ def test_failed_rows_are_asked_again(here: Any, rows: Rows, read: Read, tmp_path
         assert sorted(asked(provider)) == ["2", "3", "4", "5"] and ran.returncode == 0
         ran = here(*command, *to, "--retry-failed")
         assert ran.returncode == 0 and "there is nothing to retry" in ran.stderr and not provider.log
+        (item,) = (one for one in json.loads(here("items", "list", "--json").stdout) if '"4"' in one["key"])
+        here("items", "retry", "@last", item["id"], "--done")  # wanted again counts as failed
+        assert here(*command, *to, "--retry-failed").returncode == 0 and asked(provider) == ["4"]
     assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == ["ok"] * 6
 
 

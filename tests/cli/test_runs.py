@@ -278,7 +278,9 @@ def test_retry_has_items_run_again(here: Here, tmp_path: Path) -> None:
     assert len(marked["marked"]) == 2
     again = json.loads(here("items", "list", "one", "--outcome", "again", "--json").stdout)
     assert [row["key"] for row in again] == ["row 3", "row 4"]
-    assert json.loads(here("runs", "list", "--json").stdout)[0]["status"] == "finished"
+    (run,) = json.loads(here("runs", "list", "--json").stdout)
+    assert (run["status"], run["done"], run["failed"], run["again"]) == ("finished", 7, 1, 2)
+    assert "2 to run again" in here("runs", "show").stdout
     called: list[int] = []
 
     async def ask_again(n: int) -> Completion:

@@ -17,7 +17,7 @@ from asyncflow.cli.store.reading import reader_of, without_password
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import Fingerprint, as_store, compare
 from asyncflow.durability.readback import read_back
-from asyncflow.durability.store import FAILED, Record, RunRow, Store, StoreReader
+from asyncflow.durability.store import AGAIN, FAILED, Record, RunRow, Store, StoreReader
 from asyncflow.errors import ResumeMismatchError
 from asyncflow.llm import Price
 
@@ -33,7 +33,7 @@ class Standing:
     """What a run has of the rows of the input as it is now. Counts are of rows.
 
     Attributes:
-        done, failed, in_flight: Of the input.
+        done, failed, in_flight: Of the input; `failed` with those that somebody wants again.
         failed_rows: Where in the input those are that failed.
         gone: Records of rows that are no longer in the input.
         cost: Of all that the run has asked so far.
@@ -132,7 +132,7 @@ class Kept:
                 if record is None:
                     continue
                 kept += 1
-                if record.kind == FAILED:
+                if record.kind in (FAILED, AGAIN):
                     found.failed += 1
                     found.failed_rows.append(number)
                 else:
@@ -140,7 +140,7 @@ class Kept:
             found.cost = reader.spent(self.run.number).cost or 0.0
             counts = reader.counts(self.run.number)
             found.in_flight = len(flying)
-            found.gone = max(0, sum(each.done + each.failed for each in counts) - kept)
+            found.gone = max(0, sum(each.done + each.failed + each.again for each in counts) - kept)
         return found
 
     def spent(self, run_id: str) -> float | None:
@@ -157,7 +157,8 @@ class Kept:
             run = reader.run(run_id)
             assert run is not None
             for row, record in self._read(reader, run, rows):
-                yield row, None if record is None else result_of(record, price)
+                known = record is not None and record.kind != AGAIN
+                yield row, result_of(record, price) if record is not None and known else None
 
     def _read(
         self, reader: StoreReader, run: RunRow, rows: Iterable[Row]

@@ -132,7 +132,11 @@ def _earlier(store: Store, own: Name, run_id: str | None) -> tuple[str, int] | N
                 if run_id.startswith("@") or "runs begin with" in str(exc):
                     raise UsageError(f"--run-id: {exc.args[0]}") from None
                 run = None  # a name for a new run
-        return None if run is None else (run.id, sum(each.failed for each in reader.counts(run.number)))
+        return (
+            None
+            if run is None
+            else (run.id, sum(each.failed + each.again for each in reader.counts(run.number)))
+        )
 
 
 def _run(asked: Asked, found: _Found, stop: Stop) -> RunResult:

@@ -54,4 +54,5 @@ def summary(at: Opened, run: RunRow, how: str) -> dict[str, Any]:
         "ended": moment(last.ended) if last else None,
         "done": sum(each.done for each in counts),
         "failed": sum(each.failed for each in counts),
+        "again": sum(each.again for each in counts),
     }

@@ -96,7 +96,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         f"{found['id']}: {found['status']}",
         f"  name      {found['name']}",
         f"  created   {for_people(found['created'])} UTC",
-        f"  items     {found['done']:,} done, {found['failed']:,} failed",
+        f"  items     {found['done']:,} done, {found['failed']:,} failed"
+        + (f", {found['again']:,} to run again" if found["again"] else ""),
     ]
     if found["usage"]:
         tokens = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in found["usage"].items())
