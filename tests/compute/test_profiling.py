@@ -60,7 +60,6 @@ def test_targets_memory_and_frame():
 
 def test_plot(tmp_path):
     """The figure has both curves, and is saved where asked."""
-    pytest.importorskip("matplotlib")
     profile = profile_batch_sizes(np.tanh, np.ones((64, 8)), batch_sizes=[1, 64], repeats=3)
     figure = profile.plot(str(tmp_path / "p.png"))
     assert len(figure.axes) == 2 and (tmp_path / "p.png").stat().st_size > 0
