@@ -56,9 +56,9 @@ class _Thread:
         )
 
     def finish(self) -> Any:
-        self._thread.start()
         around = _task_around()
         before = around.cancelling() if around is not None else 0
+        self._thread.start()  # from here on Ctrl-C may come
         try:
             while self._thread.is_alive():
                 # On asyncio Ctrl-C does not raise here: it cancels the task around, which we hold up.
