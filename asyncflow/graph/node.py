@@ -289,8 +289,8 @@ class Node(BaseNode):
             run.tell(LoopHeld(run.path, run.host.now(), held))
         code = getattr(self.exec, "__code__", None)  # the user's line is there: the loop called us
         warnings.warn_explicit(
-            f"{label(self)} is a plain node in an async flow and has held the event loop for {held:.2f} "
-            "seconds, during which nothing else ran; offload=True runs its exec on a worker thread",
+            f"{label(self)} is a plain node on the event loop and has held the event loop for {held:.2f} "
+            "seconds, during which nothing else ran there; offload=True runs its exec on a worker thread",
             RuntimeWarning,
             code.co_filename if code is not None else __file__,
             code.co_firstlineno if code is not None else 1,
