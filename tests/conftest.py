@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +24,10 @@ __all__ = ["_postgres_server", "postgres", "postgres_url", "pytest_terminal_summ
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# A shell that starts the suite in the background has Ctrl-C ignored, which programs under test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Runner: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
