@@ -93,6 +93,30 @@ def test_a_million_rows_of_float32(low, rng, kernel):
     assert error(var, wide.var(axis=0, ddof=1)) < 1e-6
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5, 17, 256, 259, 521])
+def test_rows_that_do_not_divide(rows, rng, kernel):
+    """Rows are read several at once and in stretches; what is left over at the end of either counts too."""
+    x, dy = (rng.standard_normal((rows, 33)).astype(np.float32) for _ in range(2))
+    mean, var, ones, wide = np.zeros(33), np.zeros(33), np.ones(33), x.astype(np.float64)
+    _, ctx = batch_norm_forward(x, None, None, mean, var, training=True, momentum=1.0)
+    _, dgamma, dbeta = batch_norm_backward(ctx, dy)
+    hat = formula(wide, ones, np.zeros(33), 1)
+    assert error(mean, wide.mean(axis=0)) < 1e-5 and error(var, wide.var(axis=0, ddof=1)) < 1e-5
+    assert error(dbeta, dy.sum(axis=0, dtype=np.float64)) < 1e-5
+    assert error(dgamma, (dy * hat).sum(axis=0)) < 1e-5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_number_stays_in_its_column(bad, rng, kernel):
+    """NaN and infinity come through as NaN, in their own column only."""
+    x = rng.standard_normal((300, 5)).astype(np.float32)
+    x[7, 2] = bad
+    y, ctx = batch_norm_forward(x, None, None, None, None, training=True)
+    dx, dgamma, _ = batch_norm_backward(ctx, x[::-1])
+    for result in (y[8], dx[8], dgamma):
+        np.testing.assert_array_equal(np.isnan(result), [False, False, True, False, False])
+
+
 def test_a_constant_column(rng):
     """No variance is no division by zero: the result is beta."""
     x = np.full((100, 2), 1e4, np.float32)

@@ -60,6 +60,15 @@ def test_sgd(momentum, nesterov, decay, dtype, rng, kernel):
     assert error(p.value, wanted) < tolerance(dtype)
 
 
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0, False), (0.9, False), (0.9, True)])
+def test_sgd_without_decay_keeps_an_infinite_value(momentum, nesterov, kernel):
+    """Without decay the value is no part of the gradient: an infinite one stays, and is not NaN."""
+    p = Parameter(np.array([np.inf, -np.inf, 1.0]))
+    p.grad[...] = 1
+    SGD([p], 0.5, momentum, nesterov).step()
+    np.testing.assert_allclose(p.value, [np.inf, -np.inf, 0.05 if nesterov else 0.5])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_adamw(decay, dtype, rng, kernel):

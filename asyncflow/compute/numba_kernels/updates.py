@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from asyncflow.compute.adamw import _adamw
 from asyncflow.compute.numba_kernels.exp import OPTIONS
@@ -15,18 +16,24 @@ from asyncflow.compute.sgd import _sgd
 _COMPILED = (np.float32, np.float64)
 
 
+@register_jitable
+def decayed(grad, value, decay):
+    """The gradient with the decay's part; without decay an infinite value takes no part (0·inf is NaN)."""
+    return grad + decay * value if decay else grad
+
+
 @njit(**OPTIONS)
 def plain_sgd(value, grad, rate, decay):
     """Without momentum."""
     for j in range(value.shape[0]):
-        value[j] -= (grad[j] + decay * value[j]) * rate
+        value[j] -= decayed(grad[j], value[j], decay) * rate
 
 
 @njit(**OPTIONS)
 def heavy_sgd(value, grad, velocity, rate, momentum, decay):
     """With momentum."""
     for j in range(value.shape[0]):
-        velocity[j] = momentum * velocity[j] + (grad[j] + decay * value[j])
+        velocity[j] = momentum * velocity[j] + decayed(grad[j], value[j], decay)
         value[j] -= velocity[j] * rate
 
 
@@ -34,7 +41,7 @@ def heavy_sgd(value, grad, velocity, rate, momentum, decay):
 def nesterov_sgd(value, grad, velocity, rate, momentum, decay):
     """With Nesterov's momentum."""
     for j in range(value.shape[0]):
-        g = grad[j] + decay * value[j]
+        g = decayed(grad[j], value[j], decay)
         velocity[j] = momentum * velocity[j] + g
         value[j] -= (g + momentum * velocity[j]) * rate
 
