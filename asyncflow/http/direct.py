@@ -178,13 +178,14 @@ def _until_connected(seconds: float) -> aiohttp.ClientTimeout:
 class _Exchange:
     """One request and its answer on one connection."""
 
-    __slots__ = ("_loop", "_over_at", "_payload", "_protocol", "_read", "due")
+    __slots__ = ("_late", "_loop", "_over_at", "_payload", "_protocol", "_read", "due")
 
     def __init__(
         self, protocol: ResponseHandler | None, over_at: float, read: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._protocol = protocol
         self._payload: aiohttp.StreamReader | None = None
+        self._late: TimeoutError | None = None
         self._over_at = over_at
         self._read = read
         self._loop = loop
@@ -194,7 +195,9 @@ class _Exchange:
         self.due = min(self._over_at, self._loop.time() + self._read)
 
     def expire(self) -> None:
-        late = TimeoutError("total") if self.due >= self._over_at else aiohttp.SocketTimeoutError("read")
+        self._late = late = (
+            TimeoutError("total") if self.due >= self._over_at else aiohttp.SocketTimeoutError("read")
+        )
         for waited_for in (self._protocol, self._payload):
             if waited_for is not None:
                 waited_for.set_exception(late)
@@ -214,6 +217,10 @@ class _Exchange:
         protocol.transport.write(message)
         while True:
             head, payload = await protocol.read()
+            if (
+                self._late is not None
+            ):  # the head came in the same turn, and nobody looks at the clock any more
+                raise self._late
             if head.code >= 200 or head.code == 101:  # what comes before is only a sign of life
                 break
             self._heard()

@@ -15,6 +15,8 @@ from contextlib import suppress
 
 import aiohttp
 import httpx
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from yarl import URL
 
 from asyncflow.http import proxies
@@ -119,7 +121,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if self._session is None:
             # A limit here would be a second one beside ours, and a queue that no timeout should count.
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive, ttl_dns_cache=30)
+            connector = _Connector(limit=0, keepalive_timeout=self._keepalive, ttl_dns_cache=30)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -147,6 +149,20 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         asked = request.extensions.get("timeout") or {}
         # `connect`, not `sock_connect`: the name lookup counts too. The total is for who sends to keep.
         return aiohttp.ClientTimeout(connect=asked.get("connect"), sock_read=asked.get("read"))
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's, which hands out an idle connection also where something unasked has come on it.
+
+    The next call would take that for its own answer, and each later call the answer of the one before.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[aiohttp.tracing.Trace]) -> Connection | None:
+        while (idle := await super()._get(key, traces)) is not None:
+            if idle.protocol is not None and not idle.protocol.should_close:
+                return idle
+            idle.close()
+        return None
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 
+import aiohttp
 import httpx
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from asyncflow import errors
 from asyncflow.http import AiohttpTransport, HTTPClient
 from asyncflow.http.call import Call, Target
-from asyncflow.http.direct import head_of
-from tests.http.raw import answer, raw_server, replies
+from asyncflow.http.direct import _Exchange, head_of
+from tests.http.raw import Conversation, answer, raw_server, replies
 
 
 @pytest.mark.parametrize(
@@ -103,3 +106,62 @@ async def test_an_answer_is_a_response() -> None:
         request = one.request
         assert (request.method, str(request.url), request.content) == ("POST", server.url, b"[1]")
         assert (request.headers["x-one"], request.headers["x-two"]) == ("1", "2")
+
+
+@pytest.mark.parametrize("way", ["direct", "large body", "stream"])
+@pytest.mark.asyncio
+async def test_an_unasked_answer_is_nobodys(way: str) -> None:
+    """What comes on an idle connection is not taken for the next call's answer, whichever way that goes."""
+    asked = asyncio.Event()
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(answer(b"first"))
+        await asked.wait()
+        await talk.send(answer(b"unasked"))
+        await talk.request()
+        await talk.send(answer(b"second"))
+
+    async with raw_server(script) as server:
+        async with HTTPClient(retry=None) as http:
+            assert (await http.get(server.url)).content == b"first"
+            transport = http._wire._transport
+            assert isinstance(transport, AiohttpTransport) and transport._session is not None
+            connector = transport._session.connector
+            assert isinstance(connector, aiohttp.TCPConnector)
+            [[(protocol, _)]] = connector._conns.values()
+            asked.set()
+            while not protocol.should_close:
+                await asyncio.sleep(0)
+            if way == "stream":
+                response = await transport.handle_async_request(httpx.Request("GET", server.url))
+                assert await response.aread() == b"first"
+            else:
+                content = b"x" * (100_000 if way == "large body" else 1)
+                assert (await http.post(server.url, content=content)).content == b"first"
+            assert http.statistics().failed == 0
+    assert server.connections == 2
+
+
+class _Open(asyncio.Transport):
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: object) -> None:
+        pass
+
+
+@pytest.mark.asyncio
+async def test_a_head_that_comes_as_the_time_ends() -> None:
+    """The call is over, also where the head was there before anyone was told: its body is not awaited."""
+    loop = asyncio.get_running_loop()
+    protocol = ResponseHandler(loop)
+    protocol.connection_made(_Open())
+    exchange = _Exchange(protocol, loop.time(), 300.0, loop)
+    talk = asyncio.ensure_future(exchange.talk(b"GET / HTTP/1.1\r\n\r\n", False, 1000))
+    await asyncio.sleep(0)
+    protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+    exchange.expire()
+    done, _ = await asyncio.wait([talk], timeout=5)
+    talk.cancel()
+    assert done and str(talk.exception()) == "total"
