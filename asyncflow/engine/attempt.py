@@ -25,7 +25,7 @@ from asyncflow.engine.slot import Deadlines, OnThread, Slot
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.stopping import Halted
 from asyncflow.engine.tasks import sleep
-from asyncflow.errors import BudgetSpentError, CoroutineReturnedError, NotSupportedError
+from asyncflow.errors import BudgetSpentError, CoroutineReturnedError, NotSupportedError, StoreError
 from asyncflow.events import ItemFinished, ItemRetrying, ItemStarted
 from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 from asyncflow.threads import Job, ThreadPool
@@ -169,7 +169,11 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
 async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool) -> Outcome[Any]:
     """The outcome of one item that an earlier process committed, or one that is committed now."""
     key = place.key_of_single(item)
-    kept = await place.recall(key) if place.has_records else None
+    try:
+        kept = await place.recall(key) if place.has_records else None
+    except StoreError as exc:
+        run.counts.refused(exc)
+        raise
     if kept is not None:
         run.counts.recalled += not isinstance(kept, Skipped)
         return replace(kept, item=item)
@@ -184,7 +188,9 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
                 await _own_turn(run, run.alone, key, verdict)
             place.begin(key)
             outcome = await _outcome_of(slot, keep)
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, StoreError):  # of `begin`: what the item itself raises is an outcome
+                run.counts.refused(exc)
             place.withdraw(key)
             _leave(run, key)
             raise
@@ -203,11 +209,16 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
         place.commit(key, outcome, committed, slot.spent)
     except Exception as exc:  # the value cannot be stored: that is what became of the item
         outcome = Failed(exc, 0, None, item, outcome.attempts)
-        place.commit(key, outcome, committed, slot.spent)
+        try:
+            place.commit(key, outcome, committed, slot.spent)
+        except Exception as refusal:
+            run.counts.refused(refusal)
+            raise
     await run.host.outlast(waker)
     _leave(run, key)
-    if (refusal := refusals[0]) is not None:
-        raise refusal
+    if (refused := refusals[0]) is not None:
+        run.counts.refused(refused)
+        raise refused
     return outcome
 
 

@@ -144,6 +144,8 @@ class Counts:
         self.spent = Spent()
         self.loop_lag = 0.0
         self.pools: set[Counted] = set()
+        #: What the journal has refused to keep anything with: no item's own failure, wherever it is met.
+        self.refusals: list[BaseException] = []
         self._now = now
         self._began = now()
 
@@ -158,6 +160,15 @@ class Counts:
             self.cancelled += pool.cancelled
             self.recalled += pool.recalled
             self.retries += pool.retries
+
+    def refused(self, error: BaseException) -> None:
+        """The journal has raised `error`: nothing is kept any more."""
+        if not self.is_refusal(error):
+            self.refusals.append(error)
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Whether `error` is the journal's own, not an item's."""
+        return any(error is refusal for refusal in self.refusals)
 
     @property
     def _singles(self) -> int:

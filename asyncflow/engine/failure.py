@@ -24,9 +24,10 @@ def left_undone(slot: Slot, exc: BaseException) -> bool:
 
 
 def own_error(slot: Slot, exc: BaseException) -> Exception | None:
-    """The item's own error behind `exc`, or None: a cancellation from outside, Ctrl-C, an exit."""
+    """The item's own error behind `exc`, or None: a cancellation from outside, Ctrl-C, an exit, and what the
+    run's journal refused, after which nothing may go on."""
     if isinstance(exc, Exception):
-        return exc
+        return None if slot.run.counts.is_refusal(exc) else exc
     if isinstance(exc, Expired):
         return slot.timeout_error()
     if isinstance(exc, CancelledError) and not slot.run.host.cancelled(exc):

@@ -81,6 +81,7 @@ class Pool:
         "_guarded",
         "_idle",
         "_ledger",
+        "_lost",
         "_most",
         "_most_uncommitted",
         "_on_error",
@@ -146,6 +147,8 @@ class Pool:
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
         self._ledger: Place | None = None
+        #: Whether there was a ledger that keeps nothing any more.
+        self._lost = False
         if run.journal is not None and step.exec:
             self._ledger = run.place(step.key, step.call, step.result_type)
         #: The gate that all pass in a run with suspects.
@@ -391,8 +394,11 @@ class Pool:
                 if patient and now() >= pulse.rest and self.started < last:
                     await pulse.let_others_run()
         except BaseException as exc:
-            # A cancellation, Ctrl-C, an exit: not an item's failure. The call raises it.
-            self.stop(exc)
+            # A cancellation, Ctrl-C, an exit, a store that fails: not an item's failure. The call raises it.
+            if ledger is not None and isinstance(exc, StoreError):
+                self._ledger_lost(exc)
+            else:
+                self.stop(exc)
             if place.host.cancelled(exc):
                 raise
         finally:
@@ -538,7 +544,8 @@ class Pool:
     def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
         """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
         if self._ledger is None:
-            self._show(outcome)
+            if not self._lost:  # else it will never be committed, so nobody sees it
+                self._show(outcome)
             return
         self._uncommitted += 1
         if isinstance(outcome, Failed) and not self._on_error.keep:
@@ -570,7 +577,8 @@ class Pool:
 
     def _ledger_lost(self, error: BaseException) -> None:
         """Nothing is kept any more, so nothing goes on: what is in flight is cut off."""
-        self._ledger = None
+        self._ledger, self._lost = None, True
+        self.place.counts.refused(error)
         self.stop(error)
 
     async def _recalled(self, ledger: Place, slot: Slot) -> bool:

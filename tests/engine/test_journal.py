@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from asyncflow import (
+    AsyncBatchFlow,
     AsyncFlow,
     AsyncNode,
     AsyncParallelBatchFlow,
@@ -17,7 +19,9 @@ from asyncflow import (
     Node,
     Retry,
     Stop,
+    stream,
 )
+from asyncflow.durability import MemoryStore
 from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
@@ -273,6 +277,62 @@ def test_a_journal_that_takes_nothing_stops_the_run(error: Exception, batch: boo
     with pytest.raises(type(error), match=str(error)):
         run(AsyncFlow(start=node if batch else single), {"items": range(100), "path": "a"}, memory)
     assert len(calls) <= 3
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("flow", [AsyncBatchFlow, AsyncParallelBatchFlow])
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_lost_store_is_no_failure_of_a_branch(flow: Any, batch: bool, at_once: bool) -> None:
+    """A batch flow that keeps failures still ends with the store's error, and pays for nothing more."""
+    memory, calls = Memory(), []
+    if at_once:
+        memory.refuses = StoreError("gone")
+    else:
+        memory.fail = StoreError("gone")
+
+    class Single(AsyncNode):
+        async def exec_async(self, prep_res: Any) -> None:
+            calls.append(self.params["i"])
+
+    class Batch(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return [self.params["i"]]
+
+        async def exec_async(self, item: Any) -> None:
+            calls.append(item)
+
+    class Branches(flow):  # type: ignore[misc]
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"i": number} for number in range(100)]
+
+    branches = Branches(start=Batch() if batch else Single(), on_error="continue", concurrency=2)
+    with pytest.raises(StoreError, match="gone"):
+        run(AsyncFlow(start=branches), {}, memory)
+    assert len(calls) <= 2
+
+
+def test_an_outcome_that_comes_after_the_store_is_lost_is_not_shown() -> None:
+    """Nothing is visible that is not committed, though its `exec` ignored that it was cut off."""
+
+    async def main() -> None:
+        store, begun, seen = MemoryStore(), asyncio.Event(), []
+        store.failures = [ValueError("gone")]
+
+        async def work(item: int) -> int:
+            if item == 0:
+                await begun.wait()
+                return item
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return item
+
+        with pytest.raises(StoreError):
+            async for outcome in stream(work, range(2), concurrency=2, store=store, run_id="r"):
+                seen.append(outcome)
+        assert seen == []
+
+    asyncio.run(main())
 
 
 def test_a_value_that_cannot_be_stored_fails_its_item() -> None:
