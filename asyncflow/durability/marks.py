@@ -105,9 +105,13 @@ class FileMarks:
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
+        """No item has ended this process, so none stays marked; the count of what was committed stays."""
+        file, self._file = self._file, -1
+        for piece in self._pieces:
+            piece[:] = bytes(len(piece))
         for piece in (self._header, *self._pieces):
             piece.close()
-        os.close(self._file)
+        os.close(file)
 
     def _grow(self) -> bool:
         size = _SLOTS * _SLOT.size

@@ -168,7 +168,7 @@ def open_run(
         journal.close("finished")
     finally:
         _at_work.discard(here)
-        writers.unshare(at)
+        writers.unshare(at, writer)
 
 
 def _how(error: BaseException) -> str:

@@ -24,6 +24,7 @@ class Outbox:
         most: How many answers are left in the store; None: all.
 
     Attributes:
+        writer: Who writes them.
         kept, lost: Answers written, and let go.
 
     `put` never waits. While a group is being written the next one gathers. An answer that cannot be written
@@ -31,7 +32,7 @@ class Outbox:
     """
 
     def __init__(self, writer: Writer, most: int | None) -> None:
-        self._writer = writer
+        self.writer = writer
         self._most = most
         self._lock = threading.Lock()
         self._waiting: dict[bytes, Answer] = {}
@@ -61,7 +62,7 @@ class Outbox:
             if self._posted:
                 return
             self._posted = True
-        self._writer.post(self._write, self._failed)
+        self.writer.post(self._write, self._failed)
 
     def delete(self, now: float | None) -> None:
         """Delete from the store what has expired by `now`; None: all, and what waits. Blocks."""
@@ -73,13 +74,13 @@ class Outbox:
                     self._bytes = 0
             backend.drop_answers(now)
 
-        self._writer.call(drop)
+        self.writer.call(drop)
 
     def flush(self) -> None:
         """Return once nothing waits. Blocks."""
         try:
             while self._waiting:
-                self._writer.call(lambda backend: None)  # its turn comes after what is being written
+                self.writer.call(lambda backend: None)  # its turn comes after what is being written
         except StoreError:
             pass  # the writer has given up, and what waited was let go
 
@@ -107,7 +108,7 @@ class Outbox:
         if not self._warned:
             self._warned = True
             reason = getattr(error, "orig", None) or error
-            _log.warning("asyncflow: answers cannot be kept in %r: %s", self._writer, reason)
+            _log.warning("asyncflow: answers cannot be kept in %r: %s", self.writer, reason)
 
     def _gone(self, answers: list[Answer]) -> None:
         with self._lock:

@@ -262,7 +262,7 @@ class ResponseCache:
         if box is not None:
             self._kept += box.kept
             self._lost += box.lost
-            writers.unshare(self._store)
+            writers.unshare(self._store, box.writer)
 
     def _find(self, keys: list[bytes]) -> dict[bytes, Answer]:
         assert self._reader is not None

@@ -15,7 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from asyncflow.durability.marks import Marks
+from asyncflow.durability.marks import Marks, NoMarks
 from asyncflow.durability.store import PlaceRow, Record, Store, StoreWriter
 from asyncflow.engine.journal import Committed
 from asyncflow.errors import StoreError
@@ -78,7 +78,7 @@ class Writer:
         self._backend = store.open_writer()
         self._queue: SimpleQueue[_Entry | _Call | None] = SimpleQueue()
         self._error: StoreError | None = None
-        self._forked = False
+        self._forked = self._given_up = False
         self.groups = 0
         self.records = 0
         self.trouble: BaseException | None = None
@@ -88,7 +88,12 @@ class Writer:
     @property
     def marks(self) -> Marks:
         """Where items in flight are marked."""
-        return self._backend.marks
+        return _NO_MARKS if self._given_up else self._backend.marks
+
+    @property
+    def failed(self) -> bool:
+        """Whether the store's trouble was final: nothing is written by this writer any more."""
+        return self._error is not None
 
     def submit(self, record: Record, place: PlaceRow | None, committed: Committed | None, home: Home) -> None:
         """Hand in a record, and its place where that may be new. Never waits; from any thread."""
@@ -124,7 +129,13 @@ class Writer:
         """Commit what waits, close the store and give its lock back. Blocks."""
         self._queue.put(None)
         self._thread.join()
-        self._backend.close(clean=self._error is None)
+        if not self._given_up:
+            self._backend.close(clean=not self.failed)
+
+    def give_up(self) -> None:
+        """Of one that has failed: give the store and its lock back. Who still uses it hears why."""
+        self._given_up = True
+        self._backend.close(clean=False)
 
     def __repr__(self) -> str:
         state = f"trouble={self.trouble!r}" if self.trouble else f"waiting={self._queue.qsize()}"
@@ -217,10 +228,12 @@ class Writer:
 
     def _after_fork(self) -> None:
         self._forked = True
-        self._backend.abandon()
+        if not self._given_up:
+            self._backend.abandon()
 
 
 _NOTHING: Any = object()
+_NO_MARKS = NoMarks()
 _FORKED = (
     "this store was opened before the process forked: the child must not write to it. "
     "Open it in the child, with a file of its own, or start processes with spawn"
@@ -247,38 +260,50 @@ def _reason(error: BaseException) -> str:
 
 # Sharing ---------------------------------------------------------------------------------------------------
 
-_shared: dict[str, tuple[Writer, int]] = {}
+#: By the store's key, those that work.
+_shared: dict[str, Writer] = {}
+#: How many use each, those that have failed too.
+_users: dict[Writer, int] = {}
 _shared_lock = threading.Lock()
 
 
 def share(store: Store, *, grace: float = GRACE) -> Writer:
-    """The writer of this store in this process, opened if nobody has. Blocks. Give it back by `unshare`."""
+    """The writer of this store in this process, opened if nobody has. Blocks. Give it back by `unshare`.
+
+    One that has failed is replaced: its users keep it and hear why, and the store has a new one from here on.
+    """
     with _shared_lock:
-        writer, users = _shared.get(store.key, (None, 0))
+        writer = _shared.get(store.key)
+        if writer is not None and writer.failed:
+            del _shared[store.key]
+            writer.give_up()
+            writer = None
         if writer is None:
-            writer = Writer(store, grace=grace)
-        _shared[store.key] = (writer, users + 1)
+            writer = _shared[store.key] = Writer(store, grace=grace)
+        _users[writer] = _users.get(writer, 0) + 1
         return writer
 
 
-def unshare(store: Store) -> None:
+def unshare(store: Store, writer: Writer) -> None:
     """The last one to give it back closes it. Blocks."""
     with _shared_lock:
-        if store.key not in _shared:
+        if writer not in _users:
             return  # a forked child leaves its parent's block
-        writer, users = _shared[store.key]
-        if users > 1:
-            _shared[store.key] = (writer, users - 1)
+        _users[writer] -= 1
+        if _users[writer]:
             return
-        del _shared[store.key]
+        del _users[writer]
+        if _shared.get(store.key) is writer:
+            del _shared[store.key]
         writer.close()
 
 
 def _after_fork() -> None:
     global _shared_lock
-    for writer, _ in _shared.values():
+    for writer in _users:
         writer._after_fork()
     _shared.clear()
+    _users.clear()
     _shared_lock = threading.Lock()
 
 

@@ -120,14 +120,14 @@ def test_trouble_that_stays_stops_the_run(tmp_path: Path, monkeypatch: pytest.Mo
             async for outcome in outcomes:
                 seen.append(outcome.index)
 
-    share(SQLStore(path), grace=0.2)  # the run shares it
+    held = share(SQLStore(path), grace=0.2)  # the run shares it
     try:
         with trouble(monkeypatch, code, first=4, times=float("inf")):
             with pytest.raises(StoreError, match="cannot be written to: injected.* the same command resumes"):
                 asyncio.run(go())
     finally:
         monkeypatch.undo()
-        unshare(SQLStore(path))
+        unshare(SQLStore(path), held)
     kept = positions(path)
     assert set(seen) <= set(kept)
     assert len(calls) <= len(kept) + 64 + 8
@@ -153,7 +153,7 @@ def test_an_error_of_the_store_shows_no_results(tmp_path: Path) -> None:
             asyncio.run(amap(telling, range(100), store=path, run_id="a"))
         assert "hush" not in "".join(traceback.format_exception(caught.value)).replace('hush-hush " *', "")
     finally:
-        unshare(SQLStore(path))
+        unshare(SQLStore(path), writer)
 
 
 FILLING = """

@@ -287,7 +287,7 @@ def test_a_forked_child_keeps_no_lock_alive(postgres_url: str) -> None:
         told = Told()
         writer.submit(record(3), PLACE, told, Home())
         assert told.arrived.wait(20) and told == [None]
-        unshare(store)
+        unshare(store, writer)
         while store.holder("a") is not None:
             pass
     finally:
@@ -355,12 +355,12 @@ def test_a_server_that_stays_away_ends_the_run_loudly(postgres: Server) -> None:
         return number
 
     store = PostgresStore(postgres.url())
-    share(store, grace=0.5)  # the run shares it
+    held = share(store, grace=0.5)  # the run shares it
     try:
         with pytest.raises(StoreError, match="cannot be written to: .* the same command resumes"):
             asyncio.run(amap(double, range(10_000), store=store, run_id="a", concurrency=4))
     finally:
-        unshare(store)
+        unshare(store, held)
         postgres.start()
     assert len(calls) < 41 + 64 + 8
     before = set(positions(store))

@@ -237,7 +237,7 @@ async def test_puts_are_committed_together_and_never_wait(monkeypatch: pytest.Mo
         go.set()
         thread.join()
         await cache.size()
-        writer.unshare(store)
+        writer.unshare(store, shared)
         assert groups == [2000] and cache.statistics().kept == 2000
 
 

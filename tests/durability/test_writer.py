@@ -184,10 +184,47 @@ def test_two_openings_share_the_writer(tmp_path: Path) -> None:
     store, same = SQLStore(tmp_path / "runs.db"), SQLStore(tmp_path / "." / "runs.db")
     first, second = share(store), share(same)
     assert first is second and store.holder() is not None
-    unshare(store)
+    unshare(store, first)
     assert store.holder() is not None
-    unshare(same)
+    unshare(same, second)
     assert store.holder() is None
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_writer_that_has_failed_is_handed_out_no_more(kind: str, home: Any, tmp_path: Path) -> None:
+    """Its users hear why, and mark and give back in peace, and no item of theirs is under suspicion; whoever
+    comes next has a new writer, which the store takes."""
+    store, told = MemoryStore() if kind == "memory" else SQLStore(tmp_path / "runs.db"), Told()
+    first = share(store)
+    slot = first.marks.set(bytes(16), 5, 1)
+
+    def fail(places: Any, records: Any) -> None:
+        raise ValueError("once")
+
+    first._backend.append = fail  # type: ignore[method-assign]
+    first.submit(record(1), PLACE, told.about(1), home)
+    home.run()
+    second, third = share(store), share(store)
+    assert second is third and second is not first
+    second.submit(record(2), PLACE, told.about(2), home)
+    home.run()
+    first.submit(record(3), PLACE, told.about(3), home)
+    home.run()
+    assert [error is None for _, error in told] == [False, True, False]
+    first.marks.clear(slot)
+    first.marks.clear(first.marks.set(bytes(16), 5, 1))
+    unshare(store, first)
+    unshare(store, second)
+    assert store.holder() is not None
+    unshare(store, third)
+    assert store.holder() is None
+    reader = store.open_reader()
+    assert [found.position for _, found in reader.following(1, 0, 9)] == [2]
+    reader.close()
+    if isinstance(store, SQLStore):
+        with sqlite3.connect(store.path) as connection:
+            assert connection.execute("SELECT count(*) FROM deaths").fetchone() == (0,)
+        connection.close()
 
 
 def test_a_forked_child_cannot_write_and_keeps_no_lock(tmp_path: Path, home: Any) -> None:
@@ -215,7 +252,7 @@ def test_a_forked_child_cannot_write_and_keeps_no_lock(tmp_path: Path, home: Any
         assert b"before the process forked" in os.read(read, 300)
         writer.submit(record(3), PLACE, lambda error: None, home)
         home.run()
-        unshare(store)
+        unshare(store, writer)
         assert store.holder() is None  # though the child still lives
     finally:
         os.write(hold_write, b"x")

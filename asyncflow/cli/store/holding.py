@@ -17,8 +17,8 @@ def holding(store: Store) -> Iterator[None]:
         StoreLockedError: If another process holds it.
         StoreError: If it cannot be written to.
     """
-    writer.share(store)
+    held = writer.share(store)
     try:
         yield
     finally:
-        writer.unshare(store)
+        writer.unshare(store, held)
