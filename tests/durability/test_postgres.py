@@ -99,6 +99,33 @@ def test_every_door_takes_the_url(postgres_url: str) -> None:
     assert sorted(calls) == [-1, 0, 0, 1, 1, 2, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("//u@/work?host=/tmp&port=5432", "//u@/work?host=/tmp&port=5433", False),
+        ("///?service=prod", "///?service=test", False),
+        ("//u@h/work?hostaddr=10.0.0.1", "//u@h/work?hostaddr=10.0.0.2", False),
+        ("//u@h/work", "//v@h/work", False),
+        ("//u@h/work", "//u@h/play", False),
+        ("//u@/work", "//u@there/work", False),
+        ("//u@h/work", "//u:hush@h:5432/work?sslmode=prefer", True),
+        ("//u@h", "//u@h/u", True),
+        ("//u@/work", "//u@here/work", True),  # as PGHOST says
+    ],
+)
+def test_two_stores_share_a_writer_only_where_they_are_one_place(
+    one: str, other: str, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever part chooses it, in the URL or in libpq's environment; the password is no such part."""
+    for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PGHOST", "here")
+    keys = [PostgresStore(f"postgresql:{url}").key for url in (one, other)]
+    assert (keys[0] == keys[1]) is same and "hush" not in keys[1]
+    monkeypatch.setenv("PGHOST", "there")
+    assert PostgresStore("postgresql://u@/work").key not in keys[:1]
+
+
 def test_without_psycopg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is called, or even looked for."""
     monkeypatch.setitem(sys.modules, "psycopg", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from asyncflow.errors import NotSupportedError, StoreError
@@ -20,6 +22,8 @@ _DEFAULTS = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
+#: What chooses a server and a database there.
+_PLACE = ("service", "host", "hostaddr", "port", "dbname", "user", "options")
 #: The server's, in place of what a role or a database may have set: a commit that waits is not to be cut off.
 _SERVER = " ".join(
     f"-c {setting}"
@@ -39,6 +43,9 @@ class Address:
 
     What it leaves out comes from libpq's own places: `PGPASSWORD`, `~/.pgpass`, a service file. Its text,
     `str(address)`, has no password and no parameters.
+
+    Attributes:
+        key: Equal for addresses of one place, with what libpq has from the environment now.
 
     Raises:
         NotSupportedError: If psycopg is not installed.
@@ -69,6 +76,7 @@ class Address:
         self._set = {name for name, value in parts.items() if value is not None}
         self._options = str(parts.get("options") or "")
         self._hidden = [str(parts[name]) for name in ("password", "sslpassword") if parts.get(name)]
+        self.key = _key(self._psycopg, parts)
         user, host = parts.get("user"), str(parts.get("host") or parts.get("hostaddr") or "")
         place = f"{host}:{','.join(ports)}" if host and not host.startswith("/") else host
         self._text = f"postgresql://{f'{user}@' if user else ''}{place}/{parts.get('dbname') or user or ''}"
@@ -96,6 +104,16 @@ class Address:
 
     def __repr__(self) -> str:
         return repr(self._text)
+
+
+def _key(psycopg: Any, parts: dict[str, Any]) -> str:
+    """A digest of the place: nothing of it can be read there."""
+    place = {each.keyword.decode(): each.val for each in psycopg.pq.Conninfo.get_defaults()}
+    place = {name: value.decode(errors="replace") for name, value in place.items() if value is not None}
+    place |= {name: str(value) for name, value in parts.items() if value is not None}
+    place.setdefault("dbname", place.get("user", ""))
+    chosen = [place.get(name) for name in _PLACE] + [os.environ.get("PGSERVICEFILE")]
+    return f"postgresql:{blake2b(repr(chosen).encode(errors='replace'), digest_size=16).hexdigest()}"
 
 
 def _psycopg() -> Any:

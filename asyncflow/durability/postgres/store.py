@@ -48,7 +48,7 @@ class PostgresStore:
 
     @property
     def key(self) -> str:
-        return str(self._address)
+        return self._address.key
 
     def open_writer(self) -> SQLWriter:
         return SQLWriter(Site(self._address))
