@@ -29,6 +29,9 @@ _TABLE: tuple[tuple[type[BaseException], type[httpx.RequestError]], ...] = (
     (OSError, httpx.ReadError),
 )
 
+#: Those of aiohttp's errors whose text holds the whole address.
+_WITH_ADDRESS = (aiohttp.ClientResponseError, aiohttp.InvalidURL)
+
 
 def as_httpx(exc: BaseException) -> Exception:
     """The httpx error that says the same.
@@ -41,12 +44,30 @@ def as_httpx(exc: BaseException) -> Exception:
         exc = exc.__cause__
     for kind, ours in _TABLE:
         if isinstance(exc, kind):
-            said = exc.message if isinstance(exc, HttpProcessingError) else str(exc)
-            return ours(said or type(exc).__name__)
+            return ours(_said(exc) or type(exc).__name__)
     if isinstance(exc, aiohttp.ClientError):
         return httpx.NetworkError(str(exc) or type(exc).__name__)
     assert isinstance(exc, Exception)
     return exc
+
+
+def cause_of(exc: BaseException) -> BaseException | None:
+    """What to raise `as_httpx(exc)` from: never an error whose text holds an address.
+
+    Example:
+        >>> cause_of(aiohttp.InvalidURL("http://me:secret@a.b")) is None
+        True
+    """
+    return exc.__cause__ if isinstance(exc, _WITH_ADDRESS) else exc
+
+
+def _said(exc: BaseException) -> str:
+    """Its text without the address, which may hold a key, or a proxy's password."""
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return f"{exc.status} {exc.message}"
+    if isinstance(exc, aiohttp.InvalidURL):
+        return exc.description or ""
+    return exc.message if isinstance(exc, HttpProcessingError) else str(exc)
 
 
 def forget_addresses(exc: BaseException, connector: aiohttp.BaseConnector | None) -> None:

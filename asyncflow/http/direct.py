@@ -24,7 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
-from asyncflow.http.aiohttp_errors import as_httpx, forget_addresses
+from asyncflow.http.aiohttp_errors import as_httpx, cause_of, forget_addresses
 from asyncflow.http.call import Call, Target
 from asyncflow.http.messages import BodyTooLargeError, BytesResponse
 from asyncflow.http.watch import Watch
@@ -94,7 +94,7 @@ class Direct:
             connection.release()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:  # OSError holds TimeoutError too
             forget_addresses(exc, self._connector)
-            raise as_httpx(exc) from exc
+            raise as_httpx(exc) from cause_of(exc)
         reason = (head.reason or "").encode("latin-1", "replace")
         return BytesResponse(head.code, as_decompressed(head), content, call, reason)
 

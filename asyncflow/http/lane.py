@@ -127,8 +127,15 @@ class _Slot(OpenLane):
             pass
         else:
             return self
-        async with waiting("slot"):
-            await self._slots.acquire()
+        acquired = False
+        try:
+            async with waiting("slot"):
+                await self._slots.acquire()
+                acquired = True
+        except BaseException:  # leaving `waiting` may wait too, and be cancelled there
+            if acquired:
+                self._slots.release()
+            raise
         return self
 
     async def __aexit__(

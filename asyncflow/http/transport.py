@@ -20,7 +20,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from asyncflow.http import proxies
-from asyncflow.http.aiohttp_errors import as_httpx, forget_addresses
+from asyncflow.http.aiohttp_errors import as_httpx, cause_of, forget_addresses
 from asyncflow.http.call import Call
 from asyncflow.http.direct import LONGEST_LINE, WRITTEN_HERE, Direct, as_decompressed
 from asyncflow.http.upload import PIECE_BYTES, Upload
@@ -89,7 +89,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             )
         except (aiohttp.ClientError, OSError) as exc:  # OSError holds TimeoutError too
             forget_addresses(exc, session.connector)
-            raise as_httpx(exc) from exc
+            raise as_httpx(exc) from cause_of(exc)
         return httpx.Response(
             answer.status,
             headers=as_decompressed(answer),
@@ -176,7 +176,7 @@ class _Stream(httpx.AsyncByteStream):
             async for piece in self._answer.content.iter_any():
                 yield piece
         except (aiohttp.ClientError, OSError) as exc:
-            raise as_httpx(exc) from exc
+            raise as_httpx(exc) from cause_of(exc)
 
     async def aclose(self) -> None:
         # What was read to its end has given its connection back already; the rest is not worth reading.

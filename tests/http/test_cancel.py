@@ -14,6 +14,7 @@ import trio
 
 from asyncflow.http import HTTPClient, SlotLane, SlotTransport
 from asyncflow.testing import SimulatedProvider
+from asyncflow.waiting import Waiter, current
 from tests.http.raw import Conversation, answer, raw_server
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
@@ -98,6 +99,37 @@ async def test_cancelled_while_waiting_for_a_slot(wire: str) -> None:
             await opened.aclose()
     assert isinstance(done[1], asyncio.CancelledError)
     assert [one.status_code for one in (done[0], *done[2:])] == [200] * 3  # type: ignore[union-attr]
+    assert lane.statistics().running == 0
+
+
+@pytest.mark.asyncio
+async def test_cancelled_between_two_slots() -> None:
+    """Whoever has the lane's slot and waits for the run's gives it back when cancelled there."""
+    resuming = asyncio.Event()
+
+    class Full(Waiter):
+        def pause(self, reason: str) -> None:
+            pass
+
+        async def resume(self) -> None:
+            resuming.set()
+            await asyncio.Event().wait()
+
+    lane = SlotLane(1)
+
+    async def call() -> None:
+        current.set(Full())
+        async with lane.attempt():
+            raise AssertionError("it has no slot of the run")
+
+    async with lane.attempt():
+        task = asyncio.create_task(call())
+        while lane.statistics().waiting < 1:
+            await asyncio.sleep(0)
+    await resuming.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert lane.statistics().running == 0
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import traceback
 
 import httpx
 import pytest
 
-from asyncflow.http import AiohttpTransport
+from asyncflow import errors
+from asyncflow.http import AiohttpTransport, HTTPClient
 from tests.http.raw import Conversation, answer, raw_server, replies
+
+#: Said once, so that no line of source in a traceback holds it.
+SECRET = "hidden"
 
 
 @pytest.mark.asyncio
@@ -129,3 +134,32 @@ async def test_many_at_once() -> None:
         ) as client:
             done = await asyncio.gather(*(client.get(server.url) for _ in range(200)))
     assert {response.status_code for response in done} == {200}
+
+
+@pytest.mark.parametrize("size_bytes", [1, 100_000])
+@pytest.mark.asyncio
+async def test_no_address_in_errors_texts(size_bytes: int) -> None:
+    """A key in the address is not in the error's text, nor in its traceback, whichever way the call went."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(b"NOT HTTP\r\n\r\n")
+
+    async with raw_server(script) as server:
+        async with HTTPClient(retry=None) as http:
+            with pytest.raises(errors.HTTPError) as caught:
+                await http.post(f"{server.url}/v1?key={SECRET}", content=b"x" * size_bytes)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.asyncio
+async def test_no_password_of_a_proxy_in_errors_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that refuses its user is told of without the password."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with raw_server(replies(answer(b"", "407 Who"))) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}@127.0.0.1:{server.port}")
+        async with HTTPClient(retry=None) as http:
+            with pytest.raises(errors.HTTPError, match="407") as caught:
+                await http.get(f"https://a.test/v1?key={SECRET}")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
