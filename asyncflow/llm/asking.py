@@ -193,7 +193,7 @@ class Asking:
             if completion.tool_calls:  # it wants tools first, and will have its say when it has their results
                 return replace(completion, usage=usage, cost=self.cost(usage))
             try:
-                parsed = form.read(completion.text)
+                parsed = form.read(completion.text, cut=completion.finish_reason == "length")
             except WrongFormError as exc:
                 problems = exc.problems
             else:

@@ -9,13 +9,12 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from asyncflow.llm.json_schema import problems_of
+from asyncflow.llm.json_text import NotFiniteError, values_in
 from asyncflow.llm.native import ANSWER, as_object
 from asyncflow.llm.schema_check import problem_of
 
 #: What `schema=` takes: a pydantic model class, any type pydantic understands, or a JSON schema.
 Schema: TypeAlias = "type | Mapping[str, Any]"
-
-_FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```", re.S)
 
 
 class WrongFormError(ValueError):
@@ -78,23 +77,42 @@ class Form:
         self.asked, self._put_around = as_object(self.json_schema)
         self.name = re.sub(r"[^A-Za-z0-9_-]", "_", str(title or "answer"))[:64]
 
-    def read(self, text: str) -> Any:
+    def read(self, text: str, *, cut: bool = False) -> Any:
         """The value in a text: a model instance, or the JSON where the form is a JSON schema.
 
-        Takes JSON that stands alone, in a code fence, or within other text.
+        Takes JSON that stands alone, in a code fence, or within other text. Of several values the last that
+        fits counts.
+
+        Args:
+            text: What the model wrote.
+            cut: Whether more would have come; then JSON within other text does not count.
 
         Raises:
             WrongFormError: If there is no JSON in it, or it does not fit.
         """
-        value = _json_in(text)
-        if self._put_around and isinstance(value, dict) and value.keys() == {ANSWER}:
+        try:
+            values = values_in(text, cut=cut)
+        except NotFiniteError as exc:
+            raise WrongFormError((f"$: {exc}",)) from None
+        # What is asked for is an object, always: numbers in brackets next to it are sources, and the like.
+        likely = [one for one in values if isinstance(one, dict) and (not self._put_around or _wrapped(one))]
+        wrong = WrongFormError(("$: there is no JSON in the answer",))
+        for number, value in enumerate(reversed(likely or values)):
             try:
-                return self._checked(value[ANSWER])
-            except WrongFormError:
-                with suppress(WrongFormError):  # a server without a mode of its own may have left it out
-                    return self._checked(value)
-                raise
-        return self._checked(value)
+                return self._unwrapped(value)
+            except WrongFormError as exc:
+                wrong = wrong if number else exc
+        raise wrong
+
+    def _unwrapped(self, value: Any) -> Any:
+        if not self._put_around or not _wrapped(value):
+            return self._checked(value)
+        try:
+            return self._checked(value[ANSWER])
+        except WrongFormError:
+            with suppress(WrongFormError):  # a server without a mode of its own may have left it out
+                return self._checked(value)
+            raise
 
     def _checked(self, value: Any) -> Any:
         if self._adapter is None:
@@ -120,16 +138,5 @@ class Form:
         return self._adapter.dump_python(value, mode="json") if self._adapter is not None else value
 
 
-def _json_in(text: str) -> Any:
-    for candidate in (text, *(found[1] for found in _FENCED.finditer(text))):
-        try:
-            return json.loads(candidate)
-        except (ValueError, RecursionError):
-            continue
-    decoder = json.JSONDecoder()
-    for start in (found.start() for found in re.finditer(r"[{\[]", text)):
-        try:
-            return decoder.raw_decode(text, start)[0]
-        except (ValueError, RecursionError):
-            continue
-    raise WrongFormError(("$: there is no JSON in the answer",))
+def _wrapped(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {ANSWER}

@@ -45,6 +45,61 @@ def test_json_is_found(text: str) -> None:
     assert Form(Person).read(text) == Person(name="Ada", age=36)
 
 
+class Part(BaseModel):
+    value: int
+    children: list[Part] = []
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (Part, '{"value": 1, "children": [{"value": 2, "children": []}, {"val'),
+        (Part, '```json\n{"value": 1, "children": [{"value": 2, "children": []}, {"val'),
+        (Part, '{"value": 1, "children": [{"value": 2}], wrong}'),
+        (list[int], '{"answer": {"ids": [30, 40], "mo'),
+        (list[str], '{"answer": ["a", "b"], "rest": ["c"'),
+        ({"type": "object", "required": ["n"]}, '{"items": [{"n": 1}, {"n": 2'),
+        ({"type": "object", "required": ["n"]}, '{"a": "}", "items": [{"n": 1}], "b": "c'),
+    ],
+)
+def test_a_part_is_never_the_answer(schema: Any, text: str) -> None:
+    """Of an answer that was cut or has a mistake, no value within it counts."""
+    with pytest.raises(WrongFormError, match="no JSON"):
+        Form(schema).read(text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        (list[int], 'Of sources [1] and [2] the answer is {"answer": [30, 40]}', [30, 40]),
+        (list[int], 'The answer is {"answer": [30, 40]}, see [1].', [30, 40]),
+        (list[int], "First [1], no, rather [2, 3].", [2, 3]),
+        (Part, 'Like {"value": 0}? It is {"value": 1} by [7].', Part(value=1)),
+        (Part, 'As in\n```json\n{"value": 0}\n```\nso\n```json\n{"value": 1}\n```', Part(value=1)),
+    ],
+)
+def test_of_several_values_the_last_that_fits_counts(schema: Any, text: str, value: Any) -> None:
+    """And one in the object that was asked for counts before all others."""
+    assert Form(schema).read(text) == value
+
+
+def test_of_a_cut_answer_only_a_whole_value_counts() -> None:
+    """What stands between other words may be a part of what it was to become."""
+    form = Form(Part)
+    assert form.read('{"value": 1}', cut=True) == form.read('```json\n{"value": 1}\n``` as', cut=True)
+    with pytest.raises(WrongFormError, match="no JSON"):
+        form.read('Think of {"value": 1} and', cut=True)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("around", ["%s", "so: %s", "```json\n%s\n```"])
+def test_numbers_that_are_none_are_refused(number: str, around: str) -> None:
+    """The model is told, and gets to answer again."""
+    for schema in ({"type": "object", "required": ["n"]}, dict[str, float]):
+        with pytest.raises(WrongFormError, match=rf"^\$: {number} is no number in JSON"):
+            Form(schema).read(around % f'{{"n": {number}}}')
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
