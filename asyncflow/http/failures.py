@@ -14,23 +14,12 @@ import httpx
 from asyncflow import errors
 from asyncflow.http import hints
 from asyncflow.http.messages import BodyTooLargeError
+from asyncflow.http.told import Told, error_fields, fields_text, kind_of, told
 
 #: Header names whose values are credentials. Their values are struck out of every text.
 SECRET_HEADERS = frozenset(
     {"authorization", "x-api-key", "api-key", "proxy-authorization", "cookie", "x-goog-api-key"}
 )
-
-#: Statuses below 500 that pass by themselves.
-_PASSING = frozenset({408, 409, 425})
-_DENIED = frozenset({401, 402, 403})
-#: Codes with which providers say, under 400 or 429, what has a status of its own elsewhere.
-_NO_CREDIT = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
-)
-_TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
-_TOO_LONG_TEXT = re.compile(r"maximum context length|prompt is too long|context window|too many tokens", re.I)
-
-_NO_CREDIT_TEXT = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
 
 _ADVICE = {
     errors.AccessDeniedError: "check the key, its permissions and the account's credit",
@@ -51,9 +40,9 @@ def from_status(response: httpx.Response, advice: Mapping[int, str] | None = Non
     if status < 300 or status == 304:
         return None
     headers = response.headers
-    said, code = _what_it_says(response)
-    kind = _kind(status, code, said)
+    said, what, text = _what_it_says(response)
     wait = hints.retry_after(headers)
+    kind = kind_of(status, what, text, comes_back=wait is not None)
     if wait is None and kind is errors.RateLimitedError:
         wait = hints.quota_reset(hints.rate_limits(headers))
     return _build(
@@ -61,7 +50,7 @@ def from_status(response: httpx.Response, advice: Mapping[int, str] | None = Non
         response.request,
         f"{status} {response.reason_phrase}".rstrip() + (f": {said}" if said else ""),
         status=status,
-        code=code,
+        code=what.code,
         request_id=hints.request_id(headers),
         retry_after=wait,
         should_retry=hints.should_retry(headers),
@@ -134,22 +123,21 @@ def bad_answer(response: httpx.Response, why: str) -> errors.BadAnswerError:
 def reported(response: httpx.Response, error: Any) -> errors.HTTPError:
     """A failure that a server tells of in an answer whose status is good (some gateways do).
 
-    Its own numeric code, where it has one, counts as the status.
+    The status that it names, as a number or by a code or type that stands for one, counts as its status; 500
+    where it names none.
     """
     fields = error if isinstance(error, dict) else {"message": str(error)}
-    code, message = fields.get("code"), fields.get("message")
-    name = code if isinstance(code, str) else fields.get("type")
-    said = shorten(message if isinstance(message, str) else json.dumps(fields, default=str))
-    status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    name = name if isinstance(name, str) else None
+    what, text = told(fields), fields_text(fields)
+    wait = hints.retry_after(response.headers)
+    said = shorten(text if what.message is None else what.message)
     return _build(
-        _kind(status, name, said),
+        kind_of(what.status or 500, what, text, comes_back=wait is not None),
         response.request,
         f"the answer reports a failure: {said}",
         status=response.status_code,
-        code=name,
+        code=what.code,
         request_id=hints.request_id(response.headers),
-        retry_after=hints.retry_after(response.headers),
+        retry_after=wait,
         should_retry=hints.should_retry(response.headers),
     )
 
@@ -237,33 +225,17 @@ def _build(
     return kind(message, method=request.method, url=url, **fields)
 
 
-def _kind(status: int, code: str | None, said: str) -> type[errors.HTTPError]:
-    if status in _DENIED or code in _NO_CREDIT or (status in (400, 429) and _NO_CREDIT_TEXT.search(said)):
-        return errors.AccessDeniedError
-    if status == 413 or (status == 400 and (code in _TOO_LONG or _TOO_LONG_TEXT.search(said))):
-        return errors.RequestTooLargeError
-    if status == 429:
-        return errors.RateLimitedError
-    if status in _PASSING or status >= 500:
-        return errors.ServerError
-    if status < 400:
-        return errors.RedirectError
-    return errors.RequestRefusedError
-
-
-def _what_it_says(response: httpx.Response) -> tuple[str, str | None]:
-    """The server's own words and its code for them."""
+def _what_it_says(response: httpx.Response) -> tuple[str, Told, str]:
+    """The server's own words in short, what its fields say, and all of it as text."""
     text = response.content[:65536].decode("utf-8", "replace")
     try:
-        body = json.loads(text)
+        inner = error_fields(json.loads(text))
     except (ValueError, RecursionError):
-        return shorten(text), None
-    inner = body.get("error", body) if isinstance(body, dict) else body
+        return shorten(text), Told(), text
     if not isinstance(inner, dict):
-        return shorten(inner if isinstance(inner, str) else text), None
-    message = inner.get("message") or inner.get("detail") or inner.get("error")
-    code = inner.get("code") or inner.get("type")
-    return shorten(message if isinstance(message, str) else text), code if isinstance(code, str) else None
+        return shorten(inner if isinstance(inner, str) else text), Told(), text
+    what = told(inner)
+    return shorten(text if what.message is None else what.message), what, text
 
 
 def _certificate_refused(exc: BaseException) -> bool:
