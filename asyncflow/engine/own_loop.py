@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from asyncflow import clock
@@ -49,6 +50,7 @@ class _Thread:
         self._function = function
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
         self._value: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(
@@ -66,8 +68,10 @@ class _Thread:
                 if around is not None and around.cancelling() > before:
                     raise asyncio.CancelledError
         except BaseException:  # Ctrl-C: the flow is cancelled and awaited, then it is raised
+            self._cancelled = True  # first, for a loop that has not begun
             if self._loop is not None and self._task is not None:
-                self._loop.call_soon_threadsafe(self._task.cancel)
+                with suppress(RuntimeError):  # it has ended
+                    self._loop.call_soon_threadsafe(self._task.cancel)
             self._thread.join()
             raise
         if self._error is not None:
@@ -81,5 +85,7 @@ class _Thread:
             self._error = exc
 
     async def _main(self) -> Any:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        if self._cancelled:
+            raise asyncio.CancelledError
         return await self._function()

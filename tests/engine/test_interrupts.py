@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 from asyncflow import AsyncFlow, BatchNode, Flow, Node, amap, run_sync, stream
+from asyncflow.engine import own_loop
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals")
 
@@ -97,6 +99,41 @@ def test_ctrl_c_reaches_a_synchronous_run_inside_an_event_loop(inside: str) -> N
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     assert len(Waits.begun) < 10
+
+
+@pytest.mark.parametrize("when", ["before its loop begins", "after its loop has ended"])
+def test_ctrl_c_at_the_edge_of_a_run_inside_an_event_loop(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither lost nor another error: what has not begun never does, what has ended stays so."""
+    begin, called = threading.Event(), []
+    asked = iter([0, 1])
+
+    class Around:
+        def cancelling(self) -> int:
+            return next(asked)
+
+    async def work() -> None:
+        called.append(1)
+
+    run = asyncio.run
+
+    def run_later(main: Any) -> Any:
+        assert begin.wait(20)
+        return run(main)
+
+    own = own_loop._Thread(work, contextvars.copy_context())
+    join = own._thread.join
+
+    def joined(timeout: float | None = None) -> None:
+        if timeout is None or when.startswith("after"):
+            begin.set()
+            join()
+
+    monkeypatch.setattr(own_loop, "_task_around", Around)
+    monkeypatch.setattr(asyncio, "run", run_later)
+    monkeypatch.setattr(own._thread, "join", joined)
+    with pytest.raises(asyncio.CancelledError):
+        own.finish()
+    assert called == ([1] if when.startswith("after") else [])
 
 
 def test_on_trio_ctrl_c_comes_as_itself() -> None:
