@@ -26,8 +26,8 @@ from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError, S
 #: What to do where the program has changed: refuse, keep all results, or drop those of the changed nodes.
 Changed: TypeAlias = Literal["refuse", "keep", "drop"]
 
-#: Process, store and run, of runs that are open.
-_at_work: set[tuple[int, str, str]] = set()
+#: Process, store and run, of runs that are open, with whose each is: `setdefault` lets one thread in.
+_at_work: dict[tuple[int, str, str], object] = {}
 
 
 @asynccontextmanager
@@ -109,17 +109,17 @@ def open_run(
     at = as_store(store)
     run_id = run_id or new_run_id(name)
     here = (os.getpid(), at.key, run_id)
-    if here in _at_work:
+    mine = object()
+    if _at_work.setdefault(here, mine) is not mine:
         raise StoreLockedError(
             f"run {run_id!r} in {at!r} is at work in this process: two of it would both make the same calls. "
             "Wait for it, or give this one a run_id of its own",
             pid=os.getpid(),
         )
-    _at_work.add(here)
     try:
         writer = writers.share(at, grace=grace)
     except BaseException:
-        _at_work.discard(here)
+        del _at_work[here]
         raise
     try:
         reader = at.open_reader()
@@ -167,7 +167,7 @@ def open_run(
             raise
         journal.close("finished")
     finally:
-        _at_work.discard(here)
+        del _at_work[here]
         writers.unshare(at, writer)
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from asyncflow.durability import MemoryStore, open_journal
 from asyncflow.durability import writer as writers
+from asyncflow.durability.opening import open_run
+from asyncflow.errors import StoreLockedError
 
 
 class SlowStore(MemoryStore):
@@ -66,3 +68,43 @@ def test_a_task_cancelled_meanwhile_gives_the_store_back(phase: str) -> None:
     assert run is not None
     (session,) = run.sessions
     assert session.how in ("cancelled", "finished")
+
+
+class Together(str):
+    """A key that no thread looks up a second time before two have done so once."""
+
+    def __new__(cls, key: str) -> Together:
+        made = super().__new__(cls, key)
+        made.threads, made.both = set(), threading.Event()
+        return made
+
+    def __hash__(self) -> int:
+        me = threading.get_ident()
+        if me in self.threads:
+            assert self.both.wait(20)
+        self.threads.add(me)
+        if len(self.threads) == 2:
+            self.both.set()
+        return super().__hash__()
+
+
+def test_of_two_threads_that_open_a_run_at_the_same_moment_one_is_refused() -> None:
+    """Both would make the same calls."""
+    store, found, done = MemoryStore(), [], threading.Barrier(2, timeout=20)
+    store.key = Together(store.key)
+
+    def work() -> None:
+        try:
+            with open_run(store, "a"):
+                found.append("in")
+                done.wait()
+        except StoreLockedError:
+            found.append("refused")
+            done.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["in", "refused"]
