@@ -130,27 +130,32 @@ def open_run(
             text, since = _settle(before, fingerprint, changed)
             row = before
             number, session = writer.call(lambda backend: backend.start(run_id, name, text, time.time()))
-            if (other := _meanwhile(before, reader.run(run_id), session)) is not None:
-                writer.call(lambda backend: backend.end(session, "cancelled", time.time()))
-                raise StoreLockedError(
-                    f"run {run_id} was opened by process {other.pid} on {other.host} at the same moment. "
-                    "Start this one again: it goes on from there",
-                    pid=other.pid,
-                    host=other.host,
+            try:
+                if (other := _meanwhile(before, reader.run(run_id), session)) is not None:
+                    raise StoreLockedError(
+                        f"run {run_id} was opened by process {other.pid} on {other.host} at the same moment. "
+                        "Start this one again: it goes on from there",
+                        pid=other.pid,
+                        host=other.host,
+                    )
+                journal = RunJournal(
+                    run_id,
+                    number,
+                    session,
+                    row,
+                    writer,
+                    reader,
+                    since=since,
+                    retry_failed=retry_failed,
+                    total=total,
+                    encoders=encoders,
+                    types=types,
                 )
-            journal = RunJournal(
-                run_id,
-                number,
-                session,
-                row,
-                writer,
-                reader,
-                since=since,
-                retry_failed=retry_failed,
-                total=total,
-                encoders=encoders,
-                types=types,
-            )
+            except BaseException as exc:  # nobody else knows of the session
+                how = "cancelled" if isinstance(exc, StoreLockedError) else _how(exc)
+                with _told_by(exc):
+                    writer.call(lambda backend: backend.end(session, how, time.time()), again=True)
+                raise
         except BaseException:
             reader.close()
             raise
@@ -159,16 +164,23 @@ def open_run(
         try:
             yield journal
         except BaseException as exc:
-            try:
+            with _told_by(exc):
                 journal.close(_how(exc))
-            except StoreError as trouble:  # what the block raised comes first
-                if str(trouble) != str(exc):
-                    exc.add_note(f"and the run could not be closed: {trouble}")
             raise
         journal.close("finished")
     finally:
         del _at_work[here]
         writers.unshare(at, writer)
+
+
+@contextmanager
+def _told_by(error: BaseException) -> Iterator[None]:
+    """Closing after this was raised, which comes first: trouble of the store's becomes a note of it."""
+    try:
+        yield
+    except StoreError as trouble:
+        if str(trouble) != str(error):
+            error.add_note(f"and the run could not be closed: {trouble}")
 
 
 def _how(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from asyncflow.durability import MemoryStore, open_journal
 from asyncflow.durability import writer as writers
+from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.opening import open_run
 from asyncflow.errors import StoreLockedError
 
@@ -108,3 +109,21 @@ def test_of_two_threads_that_open_a_run_at_the_same_moment_one_is_refused() -> N
     for thread in threads:
         thread.join()
     assert sorted(found) == ["in", "refused"]
+
+
+def test_a_run_that_cannot_be_read_back_leaves_no_session_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store stays open for another run, so nobody would find that this one was cut off."""
+
+    def unreadable(*_: Any) -> None:
+        raise OSError("unreadable")
+
+    store = MemoryStore()
+    with open_run(store, "a"):
+        pass
+    with open_run(store, "b"):
+        with monkeypatch.context() as patch:
+            patch.setattr(RunJournal, "_look_back", unreadable)
+            with pytest.raises(OSError, match="unreadable"), open_run(store, "a"):
+                pass
+        run = store.open_reader().run("a")
+    assert run is not None and [each.how for each in run.sessions] == ["finished", "failed"]
