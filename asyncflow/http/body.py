@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+import anyio
 import httpx
 
+from asyncflow import clock
 from asyncflow.http.messages import BodyTooLargeError
 
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -30,22 +33,26 @@ def encode_json(value: Any) -> bytes:
         return _escaped(value).encode()
 
 
-async def read_whole(response: httpx.Response, max_size_bytes: int) -> httpx.Response:
+async def read_whole(
+    response: httpx.Response, max_size_bytes: int, deadline: float = math.inf
+) -> httpx.Response:
     """A response of the same content that has been read and closed.
+
+    Args:
+        response: What to read.
+        max_size_bytes: The largest body.
+        deadline: When it must be read, on asyncflow's clock.
 
     Raises:
         BodyTooLargeError: If the body, decompressed, is larger; the rest stays unread.
+        httpx.TimeoutException: If it takes longer.
     """
+    left = max(0.0, deadline - clock.now()) if deadline < math.inf else None
     try:
-        declared = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > max_size_bytes:
-            raise BodyTooLargeError(f"the body is said to be {declared} bytes")
-        pieces, size = [], 0
-        async for piece in response.aiter_bytes():
-            size += len(piece)
-            if size > max_size_bytes:
-                raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
-            pieces.append(piece)
+        with anyio.fail_after(left):
+            content = await _content(response, max_size_bytes)
+    except TimeoutError as exc:
+        raise httpx.TimeoutException("total") from exc
     finally:
         await response.aclose()
     headers = response.headers.copy()
@@ -54,7 +61,20 @@ async def read_whole(response: httpx.Response, max_size_bytes: int) -> httpx.Res
     return httpx.Response(
         response.status_code,
         headers=headers,
-        content=b"".join(pieces),
+        content=content,
         request=response.request,
         extensions={"reason_phrase": response.reason_phrase.encode("ascii", "replace")},
     )
+
+
+async def _content(response: httpx.Response, max_size_bytes: int) -> bytes:
+    declared = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_size_bytes:
+        raise BodyTooLargeError(f"the body is said to be {declared} bytes")
+    pieces, size = [], 0
+    async for piece in response.aiter_bytes():
+        size += len(piece)
+        if size > max_size_bytes:
+            raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -328,7 +328,7 @@ class HTTPClient:
             leave.push_async_callback(response.aclose)
             ticket.answered(response.headers)
             if response.status_code >= 300:
-                error = await self._wire.refusal(response, self._max_body_size_bytes, call.advice)
+                error = await self._wire.refusal(response, self._max_body_size_bytes, call.advice, deadline)
                 self._refused += error.status == 429
                 raise error
             stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)

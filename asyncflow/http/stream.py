@@ -86,9 +86,13 @@ class Stream:
         return self._events.popleft()
 
     async def read_json(self) -> Any:
-        """The whole body as JSON, for a server that does not stream."""
+        """The whole body as JSON, for a server that does not stream.
+
+        Raises:
+            HTTPError: As `next_event`.
+        """
         try:
-            whole = await read_whole(self._response, self._max_size_bytes)
+            whole = await read_whole(self._response, self._max_size_bytes, self._deadline)
         except httpx.HTTPError as exc:
             raise failures.from_httpx(exc, self._response.request) from exc
         answer = failures.json_of(whole)

@@ -78,11 +78,15 @@ class Wire:
             raise failures.from_httpx(httpx.TimeoutException("total"), call.request()) from exc
 
     async def refusal(
-        self, response: httpx.Response, max_size_bytes: int, advice: Mapping[int, str] | None
+        self,
+        response: httpx.Response,
+        max_size_bytes: int,
+        advice: Mapping[int, str] | None,
+        deadline: float,
     ) -> errors.HTTPError:
-        """The error that an open answer's status stands for, its body read first."""
+        """The error that an open answer's status stands for, its body read first, by the deadline."""
         try:
-            whole = await read_whole(response, max_size_bytes)
+            whole = await read_whole(response, max_size_bytes, deadline)
         except httpx.HTTPError as exc:
             return failures.from_httpx(exc, response.request)
         return failures.from_status(whole, advice) or failures.bad_answer(whole, "an answer that is none")

@@ -14,6 +14,8 @@ import trio
 from asyncflow import errors
 from asyncflow.http import HTTPClient, SlotTransport, Timeouts
 from asyncflow.http.body import encode_json
+from asyncflow.http.call import Call, Target
+from asyncflow.http.stream import Stream
 from asyncflow.llm import LLMClient
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import SimulatedProvider
@@ -399,3 +401,23 @@ def test_on_trio(cancel: bool) -> None:
 
     with SimulatedProvider(reply=reply, latency=0) as provider:
         assert trio.run(main, provider.base_url) == sorted(f"number {number}" for number in range(10))
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 X"])
+@pytest.mark.asyncio
+async def test_the_total_ends_an_open_answer_that_is_read_whole(status: str) -> None:
+    """On the way of streams too: what is no stream, and what an error says, are awaited as long as the rest."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(f"HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\n{{".encode())
+        await talk.server.hang(talk)
+
+    timeouts = Timeouts(read=30, total=0.3)
+    async with raw_server(script) as server:
+        async with HTTPClient(retry=None) as http:
+            call = Call(Target("GET", httpx.URL(server.url), httpx.Headers()), timeouts=timeouts)
+            with pytest.raises(errors.HTTPTimeoutError) as caught:
+                await asyncio.wait_for(http.open(call, Stream.read_json), 10)
+            await server.left.wait()
+    assert caught.value.phase == "total"
