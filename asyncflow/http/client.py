@@ -292,6 +292,7 @@ class HTTPClient:
         """One try: a request, the redirects it leads through, and what `read` makes of the answer."""
         async with self.lane.attempt(call.reserve, retry=retry) as ticket:
             redirected = 0
+            deadline = clock.now() + call.timeouts.total
             while True:
                 self._attempts += 1
                 response = await self._wire.send(call, self._max_body_size_bytes)
@@ -305,7 +306,16 @@ class HTTPClient:
                 if call.keep_method and method != call.target.method:
                     where = failures.plain_url(url)
                     raise redirects.refused(response, f"the right address is probably {where}")
-                call = replace(call, target=Target(method, url, headers), headers=None, content=content)
+                left = deadline - clock.now()
+                if left <= 0:
+                    raise failures.from_httpx(httpx.TimeoutException("total"), call.request())
+                call = replace(
+                    call,
+                    target=Target(method, url, headers),
+                    headers=None,
+                    content=content,
+                    timeouts=replace(call.timeouts, total=left),
+                )
             ticket.answered(response.headers)
             if status >= 300 and status not in call.accept:
                 error = failures.from_status(response, call.advice)

@@ -12,10 +12,12 @@ import pytest
 import trio
 
 from asyncflow import errors
+from asyncflow.clock import FakeClock
 from asyncflow.http import HTTPClient, SlotTransport, Timeouts
 from asyncflow.http.body import encode_json
 from asyncflow.http.call import Call, Target
 from asyncflow.http.stream import Stream
+from asyncflow.http.timeouts import TOTAL
 from asyncflow.llm import LLMClient
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import SimulatedProvider
@@ -406,7 +408,7 @@ def test_on_trio(cancel: bool) -> None:
 @pytest.mark.parametrize("status", ["200 OK", "500 X"])
 @pytest.mark.asyncio
 async def test_the_total_ends_an_open_answer_that_is_read_whole(status: str) -> None:
-    """On the way of streams too: what is no stream, and what an error says, are awaited as long as the rest."""
+    """On the way of streams too, for what is no stream, and for what an error says."""
 
     async def script(talk: Conversation) -> None:
         await talk.request()
@@ -421,3 +423,20 @@ async def test_the_total_ends_an_open_answer_that_is_read_whole(status: str) -> 
                 await asyncio.wait_for(http.open(call, Stream.read_json), 10)
             await server.left.wait()
     assert caught.value.phase == "total"
+
+
+@pytest.mark.asyncio
+async def test_redirects_share_one_total() -> None:
+    """Each request that an attempt leads to has what those before it have left of the total."""
+    totals: list[float] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        totals.append(request.extensions[TOTAL])
+        clock.jump(4.0)
+        return httpx.Response(302, headers={"location": "/again"})
+
+    with FakeClock(autojump=False) as clock:
+        async with HTTPClient(retry=None, timeout=10.0, transport=httpx.MockTransport(serve)) as http:
+            with pytest.raises(errors.HTTPTimeoutError) as caught:
+                await http.get("http://a.test/")
+    assert totals == [10.0, 6.0, 2.0] and caught.value.phase == "total"
