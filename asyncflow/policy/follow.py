@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from asyncflow.policy.pause import LONGEST_ASKED
 from asyncflow.policy.reported import Quota, rate_limits
 from asyncflow.policy.settings import LaneSettings
 
@@ -83,10 +84,12 @@ class Followed:
         faster = left >= limit / 2 and refill + limit / 60.0 < 0.25 * (limit - left)
         self._strikes = self._strikes + 1 if faster else 0
         self._other = self._longest > _MINUTE or (self._strikes >= _STRIKES and self._longest < _SECONDS)
-        self._left, self._at, self._until = float(left), now, now + reset
+        self._left, self._at, self._until = float(left), now, now + min(reset, LONGEST_ASKED)
 
     def ready_at(self, now: float, need: float, position: float) -> float:
         """When a call that needs so much may start, by what is left; `-inf`: at once.
+
+        An hour after the newest report at the latest: then calls find out whether it still holds.
 
         Args:
             now: The moment.

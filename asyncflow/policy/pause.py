@@ -16,7 +16,7 @@ from dataclasses import dataclass
 #: least), and of the longest: a storm costs one call in so many seconds.
 _SHORTEST, _LEAST, _LONGEST = 0.5, 0.05, 15.0
 #: A server may ask for more; after so long, one call finds out.
-_LONGEST_ASKED = 3600.0
+LONGEST_ASKED = 3600.0
 #: What is added to a pause: up to this share of it, and up to so many seconds. Other processes wake too.
 _JITTER, _MOST_JITTER = 0.1, 1.0
 #: The calls that a pause held back start over this share of it, at least and at most so many seconds.
@@ -84,7 +84,7 @@ class Pause:
             round_trip: Seconds that a call takes, where known: a first pause need not be longer.
         """
         if asked is not None:
-            asked = min(asked, _LONGEST_ASKED)
+            asked = min(asked, LONGEST_ASKED)
         if call <= self._newest:
             if asked is not None and asked > 0:
                 self.until = max(self.until, now + asked)
