@@ -64,8 +64,10 @@ class Asking:
         self.reused = self.reasked = 0
 
     def cost(self, usage: Usage) -> float | None:
-        """What these tokens cost, or None where there is no price."""
-        return None if self._price is None else self._price.of(usage)
+        """What these tokens cost, or None where there is no price, or nobody told of any."""
+        if self._price is None or not (usage.reported or usage.total_tokens):
+            return None
+        return self._price.of(usage)
 
     def answer(
         self, ask: Ask, form: Form | None, reasks: int, sample: int = 0
@@ -115,7 +117,7 @@ class Asking:
             def read(answer: Any, request_id: str | None) -> Embeddings:
                 usage = self._provider.usage(answer)
                 if money is not None:
-                    money.cost(self.cost(usage) or 0.0)
+                    money.cost((self.cost(usage) or 0.0) if usage.reported else money.probably)
                 self._spend(usage, counted=True)
                 vectors = vectors_of(answer, len(body["input"]))
                 return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
@@ -180,9 +182,7 @@ class Asking:
         return self._priced(completion)
 
     def _priced(self, completion: Completion) -> Completion:
-        if self._price is None:
-            return completion
-        return replace(completion, cost=self._price.of(completion.usage))
+        return completion if self._price is None else replace(completion, cost=self.cost(completion.usage))
 
     async def _in_form(self, ask: Ask, form: Form, reasks: int) -> Completion:
         """Ask until the answer has the form, at most `1 + reasks` times."""
@@ -193,7 +193,7 @@ class Asking:
             if completion.tool_calls:  # it wants tools first, and will have its say when it has their results
                 return replace(completion, usage=usage, cost=self.cost(usage))
             try:
-                parsed = form.read(completion.text, cut=completion.finish_reason == "length")
+                parsed = _parsed(form, completion)
             except WrongFormError as exc:
                 problems = exc.problems
             else:
@@ -231,9 +231,17 @@ class Asking:
             return await call()
         shape = (key, None if form is None else form.kind, reasks)
         completion, shared = await self._coalescer.run(shape, call)
-        return self._free(completion) if shared else completion
+        if not shared:
+            return completion
+        if form is not None and not completion.tool_calls:  # each caller may change its own
+            completion = replace(completion, parsed=_parsed(form, completion))
+        return self._free(completion)
 
     def _free(self, completion: Completion) -> Completion:
         self.reused += 1
         cost = None if self._price is None else 0.0
         return replace(completion, usage=Usage(), cost=cost, reused=True)
+
+
+def _parsed(form: Form, completion: Completion) -> Any:
+    return form.read(completion.text, cut=completion.finish_reason == "length")

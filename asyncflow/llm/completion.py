@@ -65,7 +65,8 @@ class Completion:
         finish_reason: `"stop"`, `"length"` (cut at `max_tokens`), `"tool_calls"`, `"content_filter"`, or
             the provider's own word where it means none of these.
         parsed: The value, where a `schema` was asked for.
-        cost: Money in the currency of the client's `price`, or None where there is no price.
+        cost: Money in the currency of the client's `price`, or None where there is no price, or the answer
+            said nothing about usage.
         reused: True where no call was made: the answer came from a cache, or from an identical call in
             flight. Its usage and cost are then 0, so that sums stay right.
         cached: True where it came from a cache; then `reused` is True as well.

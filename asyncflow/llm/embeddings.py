@@ -26,7 +26,7 @@ class Embeddings:
     Attributes:
         vectors: One row per text, in the order of the texts, float32, shape (n, depth).
         usage: Tokens of all requests together.
-        cost: In the currency of the client's `price`, or None.
+        cost: In the currency of the client's `price`, or None as in a `Completion`.
         model: The model that answered.
     """
 

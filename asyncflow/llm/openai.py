@@ -130,7 +130,8 @@ def usage_of(usage: Any) -> Usage:
         return Usage(reported=False)
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return Usage(count(usage.get("prompt_tokens")), count(usage.get("completion_tokens")), count(cached))
+    read = count(usage.get("prompt_tokens"))
+    return Usage(read, count(usage.get("completion_tokens")), min(count(cached), read))
 
 
 def count(value: Any) -> int:

@@ -20,7 +20,7 @@ class LLMStatistics:
         reused: Answers that cost nothing: from the cache, or from an identical call in flight.
         reasked: Answers whose form was wrong, so that the model was asked again.
         usage: Tokens of all answers together, unusable ones included.
-        cost: What they cost, or None where there is no price.
+        cost: What they cost, or None where there is no price, or no answer said anything about usage.
         cached: Those of `reused` that were found in the cache.
         cache_misses: How often nothing was found there, so that the model was asked.
         cache_failures: How often the cache could not be read, or refused an answer.

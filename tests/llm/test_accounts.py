@@ -132,18 +132,24 @@ async def test_embeddings_keep_to_the_budget() -> None:
         assert stopped == ["budget"] * (60 - provider.statistics().asked)
 
 
-async def test_a_provider_that_reports_no_usage_is_not_free() -> None:
-    """Where answers tell no usage, the budget counts what calls probably cost."""
+@pytest.mark.parametrize("what", ["complete", "embed"])
+async def test_a_provider_that_reports_no_usage_is_not_free(what: str) -> None:
+    """Where answers tell no usage, the budget counts what calls probably cost; no other cost is told."""
     from tests.http.raw import answer, raw_server, replies
 
-    body = b'{"choices": [{"message": {"content": "hello"}}]}'
+    body = b'{"choices": [{"message": {"content": "hello"}}], "data": [{"index": 0, "embedding": [1.0]}]}'
+    price, most = (Price(0.0, 1e6), 30.0) if what == "complete" else (Price(1e6, 0.0), 100.0)
+    seen: list[float | None] = []
     async with raw_server(replies(answer(body))) as server:
-        llm = LLMClient("m", base_url=server.url, api_key="", price=Price(0.0, 1e6), max_cost=30.0)
-        async with llm:
+        async with LLMClient("m", base_url=server.url, api_key="", price=price, max_cost=most) as llm:
             with pytest.raises(errors.BudgetSpentError):
-                for number in range(20):
-                    await llm.complete(f"{number}", max_tokens=9)
-    assert 2 <= len(server.requests) <= 10
+                for number in range(30):
+                    if what == "complete":
+                        seen.append((await llm.complete(f"{number}", max_tokens=9)).cost)
+                    else:
+                        seen.append((await llm.embed([f"{number}"])).cost)
+            assert llm.statistics().cost is None
+    assert 2 <= len(server.requests) == len(seen) <= 20 and set(seen) == {None}
 
 
 async def test_what_the_budget_stops_is_skipped_and_not_failed() -> None:

@@ -14,6 +14,7 @@ from asyncflow.llm import LLMClient, Price, Usage
 from asyncflow.llm.anthropic import Anthropic
 from asyncflow.llm.ask import Ask
 from asyncflow.llm.embeddings import vectors_of
+from asyncflow.llm.openai import usage_of
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import Asked, MemoryCache, SimulatedProvider
 
@@ -196,6 +197,36 @@ async def test_coalescing() -> None:
             assert provider.statistics().asked == asked
         assert {one.text for one in done[:10]} == {"same"} and done[10].text == "other"
         assert sum(one.reused for one in done) == (9 if coalesce else 0)
+
+
+@pytest.mark.asyncio
+async def test_callers_of_one_call_share_no_value() -> None:
+    """What one of them does to its `parsed` is not seen by the others."""
+    schema = {"type": "object", "properties": {"tags": {"type": "array"}}, "required": ["tags"]}
+    go = asyncio.Event()
+
+    async def reply(asked: Asked) -> str:
+        await go.wait()
+        return '{"tags": ["a"]}'
+
+    async def one(llm: LLMClient, number: int) -> list[Any]:
+        done = await llm.complete("same", schema=schema)
+        done.parsed["tags"].append(number)
+        return list(done.parsed["tags"])
+
+    async with SimulatedProvider(latency=0, reply=reply) as provider, openai(provider, coalesce=True) as llm:
+        calls = [asyncio.create_task(one(llm, number)) for number in range(3)]
+        while not provider.statistics().running:
+            await asyncio.sleep(0.001)
+        go.set()
+        assert await asyncio.gather(*calls) == [["a", 0], ["a", 1], ["a", 2]]
+        assert provider.statistics().asked == 1
+
+
+def test_no_more_is_cached_than_was_read() -> None:
+    """A server that counts otherwise does not make a call cheaper than nothing."""
+    told = {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9}}
+    assert usage_of(told) == Usage(5, 1, 5)
 
 
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
