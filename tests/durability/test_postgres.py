@@ -19,6 +19,7 @@ import pytest
 
 from asyncflow import AsyncFlow, AsyncNode, amap, run_sync, stream
 from asyncflow.durability import as_store, open_run, status, tables
+from asyncflow.durability.postgres import marks as table_marks
 from asyncflow.durability.postgres import schema
 from asyncflow.durability.postgres.address import Address
 from asyncflow.durability.postgres.connecting import passes
@@ -323,6 +324,27 @@ def test_a_forked_child_keeps_no_lock_alive(postgres_url: str) -> None:
         for end in (read, write, hold_read, hold_write):
             os.close(end)
     assert positions(store) == [3]
+
+
+def test_a_server_that_hangs_holds_up_one_item_and_not_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items are marked before they begin only while the server keeps up: it is waited for on the loop."""
+    go, waits = threading.Event(), []
+
+    class Hangs(Address):
+        def connect(self, **_: Any) -> Any:
+            assert go.wait(20)
+            raise OSError("away")
+
+    monkeypatch.setattr(table_marks, "_PATIENCE", 0.01)
+    marks = table_marks.TableMarks(Hangs("postgresql://localhost/work"))
+    flush = marks.flush
+    monkeypatch.setattr(marks, "flush", lambda: (waits.append(1), flush()))
+    marks.careful()
+    for _ in range(5):
+        marks.set(bytes(16), 5, 1)
+    assert waits == [1]
+    go.set()
+    marks.close()
 
 
 # Lost connections ------------------------------------------------------------------------------------------

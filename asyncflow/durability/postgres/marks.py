@@ -26,6 +26,8 @@ from asyncflow.durability.postgres.address import Address
 _PACE = 0.02
 #: Items that are marked before they begin, after a death: those that were in flight then come early.
 _CAREFUL = 1000
+#: Seconds for which somebody waits for the table.
+_PATIENCE = 1.0
 _WRITE = """
 WITH gone AS (DELETE FROM marks WHERE writer = %b AND slot = ANY (%b))
 INSERT INTO marks (writer, slot, place, key, session)
@@ -81,14 +83,15 @@ class TableMarks:
         self._careful = _CAREFUL
 
     def flush(self) -> None:
-        """Wait until all that was set is in the table, or a second."""
+        """Wait until all that was set is in the table, or a second; after a second in vain, no more for each."""
         with self._changed:
             if self._thread is None or self._forked:
                 return
             self._urgent = True
             self._changed.notify_all()
             wanted = self._slot
-            self._changed.wait_for(lambda: self._written >= wanted, 1.0)
+            if not self._changed.wait_for(lambda: self._written >= wanted, _PATIENCE):
+                self._careful = 0
 
     def close(self) -> None:
         """Take all marks away: nothing is in flight. Where the server is away they stay, as after a death."""
