@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from asyncflow.durability.marks import Marks, NoMarks
 from asyncflow.durability.store import PlaceRow, Record, Store, StoreWriter
@@ -264,7 +265,14 @@ def _reason(error: BaseException) -> str:
 _shared: dict[str, Writer] = {}
 #: How many use each, those that have failed too.
 _users: dict[Writer, int] = {}
-_shared_lock = threading.Lock()
+#: One for each store, while somebody has it: opening one and closing one take their time.
+_locks: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_locks_lock = threading.Lock()
+
+
+def _lock_of(store: Store) -> Any:
+    with _locks_lock:
+        return _locks.setdefault(store.key, threading.Lock())
 
 
 def share(store: Store, *, grace: float = GRACE) -> Writer:
@@ -272,7 +280,7 @@ def share(store: Store, *, grace: float = GRACE) -> Writer:
 
     One that has failed is replaced: its users keep it and hear why, and the store has a new one from here on.
     """
-    with _shared_lock:
+    with _lock_of(store):
         writer = _shared.get(store.key)
         if writer is not None and writer.failed:
             del _shared[store.key]
@@ -286,7 +294,7 @@ def share(store: Store, *, grace: float = GRACE) -> Writer:
 
 def unshare(store: Store, writer: Writer) -> None:
     """The last one to give it back closes it. Blocks."""
-    with _shared_lock:
+    with _lock_of(store):
         if writer not in _users:
             return  # a forked child leaves its parent's block
         _users[writer] -= 1
@@ -299,12 +307,13 @@ def unshare(store: Store, writer: Writer) -> None:
 
 
 def _after_fork() -> None:
-    global _shared_lock
+    global _locks_lock
     for writer in _users:
         writer._after_fork()
     _shared.clear()
     _users.clear()
-    _shared_lock = threading.Lock()
+    _locks.clear()
+    _locks_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

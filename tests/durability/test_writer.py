@@ -190,6 +190,37 @@ def test_two_openings_share_the_writer(tmp_path: Path) -> None:
     assert store.holder() is None
 
 
+def test_a_store_that_is_slow_to_open_holds_up_no_other() -> None:
+    """Its own openings wait for one another, and share what comes of it."""
+    slow, other = MemoryStore(), MemoryStore()
+    opening, go, found = threading.Event(), threading.Event(), []
+    open_writer = slow.open_writer
+
+    def slowly() -> Any:
+        opening.set()
+        assert go.wait(20)
+        return open_writer()
+
+    slow.open_writer = slowly  # type: ignore[method-assign]
+    threads = [threading.Thread(target=lambda: found.append(share(slow))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert opening.wait(20)
+
+    def use_other() -> None:
+        unshare(other, share(other))
+        go.set()
+
+    threads.append(threading.Thread(target=use_other))
+    threads[-1].start()
+    for thread in threads:
+        thread.join(25)
+    assert len(found) == 2 and found[0] is found[1]
+    for writer in found:
+        unshare(slow, writer)
+    assert slow.holder() is None
+
+
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_a_writer_that_has_failed_is_handed_out_no_more(kind: str, home: Any, tmp_path: Path) -> None:
     """Its users hear why, and mark and give back in peace, and no item of theirs is under suspicion; whoever

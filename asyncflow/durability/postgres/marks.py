@@ -83,7 +83,7 @@ class TableMarks:
         self._careful = _CAREFUL
 
     def flush(self) -> None:
-        """Wait until all that was set is in the table, or a second; after a second in vain, no more for each."""
+        """Wait until all that was set is in the table, or a second; if in vain, not for each mark again."""
         with self._changed:
             if self._thread is None or self._forked:
                 return
