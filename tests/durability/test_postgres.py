@@ -19,8 +19,8 @@ import pytest
 
 from asyncflow import AsyncFlow, AsyncNode, amap, run_sync, stream
 from asyncflow.durability import as_store, open_run, status, tables
+from asyncflow.durability.postgres import locks, schema
 from asyncflow.durability.postgres import marks as table_marks
-from asyncflow.durability.postgres import schema
 from asyncflow.durability.postgres.address import Address
 from asyncflow.durability.postgres.connecting import passes
 from asyncflow.durability.postgres.store import PostgresStore
@@ -364,6 +364,24 @@ def test_a_lost_connection_is_found_again(postgres: Server) -> None:
                 other.start("a", "n", "{}", 1.0)
         end_connections(postgres)
     assert positions(store) == [0, 1, 2] and store.holder("a") is None
+
+
+def test_a_lock_that_is_given_up_while_it_is_asked_for_is_taken(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lost connection had it a moment ago: no other process has opened the run."""
+    take, asked = locks.take, []
+
+    def late(connection: Any, run: int) -> bool:
+        asked.append(run)
+        return len(asked) > 1 and take(connection, run)
+
+    with open_run(PostgresStore(postgres.url()), "a") as journal:
+        monkeypatch.setattr(locks, "take", late)
+        end_connections(postgres)
+        told = Told()
+        journal._writer.submit(record(1, journal.session), PLACE, told, Home())
+        assert told.arrived.wait(20) and told == [None] and len(asked) > 1
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGQUIT"])

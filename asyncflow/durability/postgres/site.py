@@ -147,26 +147,29 @@ class Site:
         self._connection, self._driver = connection, driver_of(connection)
 
     def _reclaim(self, connection: Connection, run: int, session: int, lost: Backend) -> None:
+        taken = locks.take(connection, run)
+        if not taken:
+            # The server may not have noticed that our own old connection is lost.
+            ended = connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+                "WHERE pid = %s AND backend_start::text = %s",
+                lost,
+            )
+            if ended.first() is not None:
+                raise _StillThereError("the server has not yet given up the lost connection")
+            taken = locks.take(connection, run)  # it may have been given up since
         newer = select(sessions.c.number).where(
             sessions.c.run == run,
             sessions.c.number > session,
             sessions.c.number.not_in(list(self._sessions)),
         )
         there = select(runs.c.number).where(runs.c.number == run)
-        free = (
-            connection.execute(newer.limit(1)).first() is None
+        if (
+            taken
+            and connection.execute(newer.limit(1)).first() is None
             and connection.execute(there).first() is not None
-        )
-        if free and locks.take(connection, run):
+        ):
             return
-        # The server may not have noticed that our own old connection is lost.
-        ended = connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-            "WHERE pid = %s AND backend_start::text = %s",
-            lost,
-        )
-        if free and ended.first() is not None:
-            raise _StillThereError("the server has not yet given up the lost connection")
         raise StoreError(
             f"while the connection to {self._address} was lost, another process has opened or removed the run"
         )
