@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
@@ -118,11 +119,15 @@ def _object(value: dict[str, Any], schema: Any, root: Any, path: str, depth: int
         yield f"{path}: {len(value)} properties are fewer than {schema['minProperties']}"
     if len(value) > schema.get("maxProperties", math.inf):
         yield f"{path}: {len(value)} properties are more than {schema['maxProperties']}"
-    properties = schema.get("properties", {})
+    properties, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     for name, inner in value.items():
-        if name in properties:
-            yield from _problems(inner, properties[name], root, f"{path}.{name}", depth + 1)
-        elif schema.get("additionalProperties") is False:
+        parts = [properties[name]] if name in properties else []
+        parts += [part for pattern, part in patterns.items() if re.search(pattern, name)]
+        for part in parts:
+            yield from _problems(inner, part, root, f"{path}.{name}", depth + 1)
+        if parts:
+            continue
+        if schema.get("additionalProperties") is False:
             yield f"{path}: {name!r} is not allowed"
         elif "additionalProperties" in schema:
             yield from _problems(inner, schema["additionalProperties"], root, f"{path}.{name}", depth + 1)
@@ -160,8 +165,20 @@ def _number(value: float, schema: Any, path: str) -> Iterator[str]:
     if value > schema.get("maximum", math.inf) or value >= schema.get("exclusiveMaximum", math.inf):
         yield f"{path}: {value} is too large"
     step = schema.get("multipleOf")
-    if step and not math.isclose(value / step, round(value / step), abs_tol=1e-9):
-        yield f"{path}: {value} is not a multiple of {step}"
+    if step and not _is_multiple(value, step):
+        yield f"{path}: {_show(value)} is not a multiple of {step}"
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    if not isinstance(value, int) and not math.isfinite(value):
+        return False
+    try:
+        times = value / step
+        return math.isclose(times, round(times), abs_tol=1e-9)
+    except OverflowError:  # what is too large for a float is compared as it is
+        return Fraction(value) % Fraction(step) == 0
 
 
 def _same(one: Any, other: Any) -> bool:

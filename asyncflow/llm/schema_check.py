@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,10 @@ from asyncflow.llm.json_schema import resolve
 
 _TYPES = {"object", "array", "string", "boolean", "null", "number", "integer"}
 _OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
+_SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 _ONE_SCHEMA = ("items", "additionalProperties", "not")
+_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
 
 def problem_of(schema: Any, root: Any, path: str = "$") -> str:
@@ -37,10 +40,16 @@ def problem_of(schema: Any, root: Any, path: str = "$") -> str:
     for name, kind in (("required", list), ("enum", list), *((name, list) for name in _OF_SCHEMAS)):
         if not isinstance(schema.get(name, []), kind):
             return f"{path}.{name}: a list is needed"
-    try:
-        re.compile(schema.get("pattern", ""))
-    except (re.error, TypeError) as exc:
-        return f"{path}.pattern: {schema['pattern']!r} is no regular expression: {exc}"
+    if wrong := _wrong_number(schema):
+        return f"{path}.{wrong}"
+    patterns = {"pattern": schema["pattern"]} if "pattern" in schema else {}
+    named = schema.get("patternProperties")
+    patterns |= {f"patternProperties.{one}": one for one in named} if isinstance(named, Mapping) else {}
+    for name, pattern in patterns.items():
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as exc:
+            return f"{path}.{name}: {pattern!r} is no regular expression: {exc}"
     try:
         if "$ref" in schema:
             resolve(schema["$ref"], root)
@@ -55,3 +64,16 @@ def problem_of(schema: Any, root: Any, path: str = "$") -> str:
             return f"{path}.{name}: an object is needed"
         parts += [(f"{name}.{key}", one) for key, one in inner.items()]
     return next((found for name, one in parts if (found := problem_of(one, root, f"{path}.{name}"))), "")
+
+
+def _wrong_number(schema: Mapping[str, Any]) -> str:
+    """The first of the keywords that compare whose value cannot be compared with, or an empty text."""
+    for name in (*_NUMBERS, *_COUNTS):
+        value = schema.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+            return f"{name}: {value!r} is no number"
+        if name == "multipleOf" and not 0 < value < math.inf:
+            return f"{name}: {value!r} is not above 0"
+        if name in _COUNTS and (value < 0 or value != value // 1):
+            return f"{name}: {value!r} is no count"
+    return ""
