@@ -15,13 +15,12 @@ from contextlib import suppress
 
 import aiohttp
 import httpx
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
 from yarl import URL
 
 from asyncflow.http import proxies
 from asyncflow.http.aiohttp_errors import as_httpx, cause_of, forget_addresses
 from asyncflow.http.call import Call
+from asyncflow.http.connections import Connector
 from asyncflow.http.direct import LONGEST_LINE, WRITTEN_HERE, Direct, as_decompressed
 from asyncflow.http.upload import PIECE_BYTES, Upload
 
@@ -120,8 +119,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         if self._session is None:
-            # A limit here would be a second one beside ours, and a queue that no timeout should count.
-            connector = _Connector(limit=0, keepalive_timeout=self._keepalive, ttl_dns_cache=30)
+            connector = Connector(self._keepalive)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -149,20 +147,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         asked = request.extensions.get("timeout") or {}
         # `connect`, not `sock_connect`: the name lookup counts too. The total is for who sends to keep.
         return aiohttp.ClientTimeout(connect=asked.get("connect"), sock_read=asked.get("read"))
-
-
-class _Connector(aiohttp.TCPConnector):
-    """aiohttp's, which hands out an idle connection also where something unasked has come on it.
-
-    The next call would take that for its own answer, and each later call the answer of the one before.
-    """
-
-    async def _get(self, key: ConnectionKey, traces: list[aiohttp.tracing.Trace]) -> Connection | None:
-        while (idle := await super()._get(key, traces)) is not None:
-            if idle.protocol is not None and not idle.protocol.should_close:
-                return idle
-            idle.close()
-        return None
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -13,6 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 from asyncflow import errors
 from asyncflow.http import AiohttpTransport, HTTPClient
 from asyncflow.http.call import Call, Target
+from asyncflow.http.connections import AnswerProtocol
 from asyncflow.http.direct import _Exchange, head_of
 from tests.http.raw import Conversation, answer, raw_server, replies
 
@@ -150,6 +151,9 @@ class _Open(asyncio.Transport):
     def write(self, data: object) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 @pytest.mark.asyncio
 async def test_a_head_that_comes_as_the_time_ends() -> None:
@@ -165,3 +169,43 @@ async def test_a_head_that_comes_as_the_time_ends() -> None:
     done, _ = await asyncio.wait([talk], timeout=5)
     talk.cancel()
     assert done and str(talk.exception()) == "total"
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_breaks_in_the_middle() -> None:
+    """Who waits for its rest is told at once, not when the time is over."""
+    loop = asyncio.get_running_loop()
+    protocol = AnswerProtocol(loop)
+    protocol.connection_made(_Open())
+    exchange = _Exchange(protocol, loop.time() + 300.0, 300.0, loop)
+    talk = asyncio.ensure_future(exchange.talk(b"GET / HTTP/1.1\r\n\r\n", False, 1000))
+    await asyncio.sleep(0)
+    protocol.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    while exchange._payload is None or exchange._payload._waiter is None:
+        await asyncio.sleep(0)
+    protocol.data_received(b"no chunk\r\n")
+    done, _ = await asyncio.wait([talk], timeout=5)
+    talk.cancel()
+    assert done and isinstance(talk.exception(), aiohttp.ClientPayloadError)
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_breaks_in_the_middle() -> None:
+    """So is who reads it while it comes."""
+    begun = asyncio.Event()
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await begun.wait()
+        await talk.send(b"no chunk\r\n")
+        await talk.server.hang(talk)
+
+    async with raw_server(script) as server:
+        async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=30) as client:
+            async with client.stream("GET", server.url) as response:
+                pieces = response.aiter_bytes()
+                assert await anext(pieces) == b"hello"
+                begun.set()
+                with pytest.raises(httpx.RemoteProtocolError, match="in the middle of the body"):
+                    await asyncio.wait_for(anext(pieces), 10)

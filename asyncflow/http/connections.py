@@ -1,0 +1,50 @@
+"""aiohttp's connections, with two of its gaps closed: both ways over them use the connector of here."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's, which hands out an idle connection also where something unasked has come on it.
+
+    The next call would take that for its own answer, and each later call the answer of the one before.
+
+    Args:
+        keepalive_timeout: Seconds that an unused connection stays open.
+    """
+
+    def __init__(self, keepalive_timeout: float) -> None:
+        # A limit here would be a second one beside ours, and a queue that no timeout should count.
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ttl_dns_cache=30)
+        kind: type[ResponseHandler] = AnswerProtocol
+        self._factory = partial(kind, loop=asyncio.get_running_loop())
+
+    async def _get(self, key: ConnectionKey, traces: list[aiohttp.tracing.Trace]) -> Connection | None:
+        while (idle := await super()._get(key, traces)) is not None:
+            if idle.protocol is not None and not idle.protocol.should_close:
+                return idle
+            idle.close()
+        return None
+
+
+class AnswerProtocol(ResponseHandler):
+    """aiohttp's, which does not tell who reads a body that the rest of it makes no sense.
+
+    They would wait until their time is over.
+    """
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        body = self._payload
+        super().set_exception(exc, *cause)
+        if not isinstance(exc, HttpProcessingError) or body is None or body.is_eof():
+            return
+        if body.exception() is None:  # a piece that cannot be decompressed has been told of
+            body.set_exception(aiohttp.ClientPayloadError(f"in the middle of the body: {exc.message}"))
