@@ -226,7 +226,7 @@ class Pool:
             tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
         deaf = place.stop.listen(host, self.drain) if place.stop is not None else None
         try:
-            async with LoneCrew() if self._most <= 1 else host.crew(self._halt) as self._crew:
+            async with LoneCrew(host) if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
                 self._hire(1 if self.source.length is None else self._most)
         finally:
@@ -269,6 +269,7 @@ class Pool:
             # What is in flight is paid for: it may end, and is committed.
             self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
             self._over()
+            self._leave_source()
         else:
             self._crew.cancel(spare)
 
@@ -297,7 +298,8 @@ class Pool:
 
     def _leave_source(self) -> None:
         """Where nothing is left at work but the wait for an item that will not be begun, end that wait."""
-        if self._cut and self._pulling and self._workers == 1 and self._crew is not None:
+        ending = self._cut or (self.error is not None and self._exhausted)
+        if ending and self._pulling and self._workers == 1 and self._crew is not None:
             self.error = self.error or Halted()
             self._crew.cancel()
 
@@ -407,7 +409,7 @@ class Pool:
             self._workers -= 1
             if changed:
                 self._hire(1, self._base)
-            if self._cut:
+            if self._cut or self.error is not None:
                 self._leave_source()
             self._crew.leave()  # type: ignore[union-attr]  # there is one while there are workers
 

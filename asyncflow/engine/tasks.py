@@ -149,33 +149,19 @@ class CancelOnceInterrupt:
         return self._task if self._fired else None
 
 
-@types.coroutine
-def in_context(context: Context, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run a coroutine in the calling task, but in a context of its own."""
-    resume: Callable[..., Any] = coroutine.send
-    argument: Any = None
-    while True:
-        try:
-            signal = context.run(resume, argument)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        try:
-            argument = yield signal
-            resume = coroutine.send
-        except BaseException as exc:
-            resume, argument = coroutine.throw, exc
-
-
 class LoneCrew:
     """A crew of one at a time, which works in the calling task itself: no task, no switch.
 
     Where its child does not suspend, neither does the block, so what plain nodes do stays atomic.
     """
 
-    __slots__ = ("_children",)
+    __slots__ = ("_cancelled", "_children", "_host", "_interrupt", "_suspended")
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._children: deque[tuple[Context, Coroutine[Any, Any, None]]] = deque()
+        self._interrupt: Interrupt | None = None
+        self._suspended = self._cancelled = False
 
     def leave(self) -> None:
         """Nothing to do: the block runs its children itself."""
@@ -184,7 +170,10 @@ class LoneCrew:
         self._children.append((context, function(*args)))
 
     def cancel(self, spare: Collection[object] = ()) -> None:
-        """Nothing to do: who calls this is the one child, or a cancellation that reaches it by itself."""
+        """Cut off the child where it waits. Nothing to do where it calls this itself, or is to be spared."""
+        if self._suspended and not self._cancelled and not spare and self._interrupt is not None:
+            self._cancelled = True
+            self._interrupt.fire()
 
     async def __aenter__(self) -> LoneCrew:
         return self
@@ -193,9 +182,36 @@ class LoneCrew:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         try:
-            while self._children:
-                context, child = self._children.popleft()
-                await in_context(context, child)
+            if exc is None:
+                self._interrupt = self._host.interrupt()
+                await self._interrupt.run(self._work, None)
+        except Expired:  # by `cancel`; why is known to who has called it
+            pass
         finally:
+            self._interrupt = None
             for _, child in self._children:
                 child.close()
+
+    async def _work(self, _: Any) -> None:
+        while self._children:
+            context, child = self._children.popleft()
+            await self._in_context(context, child)
+
+    @types.coroutine
+    def _in_context(self, context: Context, child: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Run a child in the calling task, but in a context of its own."""
+        resume: Callable[..., Any] = child.send
+        argument: Any = None
+        while True:
+            try:
+                signal = context.run(resume, argument)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            try:
+                self._suspended = True
+                argument = yield signal
+                resume = child.send
+            except BaseException as exc:
+                resume, argument = child.throw, exc
+            finally:
+                self._suspended = False

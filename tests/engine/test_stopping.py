@@ -27,7 +27,7 @@ from asyncflow import (
 from asyncflow import run as run_flow
 from asyncflow.clock import FakeClock
 from asyncflow.durability import MemoryStore
-from asyncflow.errors import RunStoppedError
+from asyncflow.errors import RunStoppedError, StoreError, TooManyFailuresError
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
@@ -198,7 +198,8 @@ def test_parked_items_are_not_tried_again(run: Run) -> None:
     run(main)
 
 
-def test_a_source_that_waits_does_not_keep_the_run(run: Run) -> None:
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_source_that_waits_does_not_keep_the_run(run: Run, concurrency: int) -> None:
     """Where only the wait for an item is left, that is ended."""
 
     async def main() -> None:
@@ -217,10 +218,66 @@ def test_a_source_that_waits_does_not_keep_the_run(run: Run) -> None:
             return item
 
         with pytest.raises(RunStoppedError):
-            await amap(work, source(), concurrency=2, stop=stop)
+            await amap(work, source(), concurrency=concurrency, stop=stop)
         assert closed == [True]
 
     run(main)
+
+
+@pytest.mark.parametrize("on_error", ["raise", 1])
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_source_that_waits_does_not_keep_a_failure(
+    run: Run, concurrency: int, durable: bool, on_error: Any
+) -> None:
+    """Nothing is left at work but the wait for an item that will not be begun: the call raises at once."""
+
+    async def main() -> None:
+        closed = []
+
+        async def source() -> AsyncIterator[int]:
+            try:
+                yield 0
+                await anyio.Event().wait()
+            finally:
+                closed.append(True)
+
+        async def work(item: int) -> int:
+            raise ValueError(item)
+
+        kept: dict[str, Any] = {"store": MemoryStore(), "run_id": "r"} if durable else {}
+        with anyio.fail_after(10), pytest.raises((ValueError, TooManyFailuresError)):
+            await amap(work, source(), concurrency=concurrency, on_error=on_error, **kept)
+        assert closed == [True]
+
+    run(main)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_lost_store_cuts_off_what_is_at_work(run: Run, concurrency: int) -> None:
+    """With one worker as with more, and the calling task is not left cancelled."""
+
+    async def main() -> None:
+        store = MemoryStore()
+        store.failures = [ValueError("gone")]
+
+        async def work(item: int) -> int:
+            if item:
+                await anyio.Event().wait()
+            return item
+
+        with anyio.fail_after(10):
+            with pytest.raises(StoreError):
+                await amap(work, range(3), concurrency=concurrency, store=store, run_id="r")
+            await anyio.sleep(0)
+        assert await amap(_same, [1], concurrency=1) == [1]
+
+    run(main)
+
+
+async def _same(item: int) -> int:
+    await anyio.sleep(0)
+    return item
 
 
 def test_a_stream_yields_what_is_done_first(run: Run) -> None:
