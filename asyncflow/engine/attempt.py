@@ -214,11 +214,13 @@ async def _remembered(place: Place, step: Step, item: Any, run: Run, keep: bool)
         except Exception as refusal:
             run.counts.refused(refusal)
             raise
-    await run.host.outlast(waker)
+    cancelled = await run.host.outlast(waker)
     _leave(run, key)
     if (refused := refusals[0]) is not None:
         run.counts.refused(refused)
         raise refused
+    if cancelled is not None:
+        raise cancelled
     return outcome
 
 

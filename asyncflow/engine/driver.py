@@ -245,12 +245,14 @@ class BlockingHost:
         if self._around_cancelled():
             raise CancelledError
 
-    async def outlast(self, waker: Waker) -> None:
+    async def outlast(self, waker: Waker) -> BaseException | None:
+        cancelled: CancelledError | None = None
         while True:
             try:
-                return await waker.wait()
-            except CancelledError:
-                continue
+                await waker.wait()
+                return cancelled
+            except CancelledError as signal:
+                cancelled = signal
 
 
 class BlockingWaker:

@@ -232,7 +232,8 @@ class Pool:
         finally:
             if self._uncommitted:
                 self._all_committed = host.waker()
-                await host.outlast(self._all_committed)
+                if (cancelled := await host.outlast(self._all_committed)) is not None:
+                    self.error = cancelled
             if self._ledger is not None:
                 self._ledger.leave()
             if deaf is not None:
@@ -267,7 +268,8 @@ class Pool:
             return
         if self._ledger is not None and isinstance(error, Exception):
             # What is in flight is paid for: it may end, and is committed.
-            self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
+            if self._give_up is None:  # the grace of the first failure is that of all
+                self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
             self._over()
             self._leave_source()
         else:

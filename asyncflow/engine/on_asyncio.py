@@ -53,12 +53,14 @@ class AsyncioHost:
     async def let_others_run(self) -> None:
         await asyncio.sleep(0)
 
-    async def outlast(self, waker: Waker) -> None:
+    async def outlast(self, waker: Waker) -> BaseException | None:
+        cancelled: CancelledError | None = None
         while True:
             try:
-                return await waker.wait()
-            except CancelledError:
-                continue
+                await waker.wait()
+                return cancelled
+            except CancelledError as signal:
+                cancelled = signal
 
 
 class AsyncioWaker:

@@ -55,9 +55,10 @@ class TrioHost:
     async def let_others_run(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def outlast(self, waker: Waker) -> None:
+    async def outlast(self, waker: Waker) -> BaseException | None:
         with trio.CancelScope(shield=True):
             await waker.wait()
+        return None  # the next checkpoint raises it
 
 
 class TrioWaker:

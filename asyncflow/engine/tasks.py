@@ -102,8 +102,13 @@ class Host(Protocol):
         """Whether the calling task has been cancelled and has not heard of it, since it has not suspended."""
 
     async def let_others_run(self) -> None: ...
-    async def outlast(self, waker: Waker) -> None:
-        """Wait although cancelled, for work that cannot be stopped."""
+    async def outlast(self, waker: Waker) -> BaseException | None:
+        """Wait although cancelled, for work that cannot be stopped.
+
+        Returns:
+            The cancellation that came meanwhile, which the caller raises once its books are in order; None
+            where there was none, or the host raises it again by itself.
+        """
 
 
 async def sleep(host: Host, seconds: float) -> None:

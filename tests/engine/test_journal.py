@@ -335,6 +335,76 @@ def test_an_outcome_that_comes_after_the_store_is_lost_is_not_shown() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("deadline", [True, False])
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_cancellation_during_a_commit_is_raised_after_it(batch: bool, deadline: bool) -> None:
+    """What is committed is kept, and nothing runs after it."""
+    memory, log = Memory(), []
+    memory.hold = held = []
+
+    class Load(AsyncNode):
+        async def exec_async(self, prep_res: Any) -> str:
+            return "loaded"
+
+    class After(AsyncNode):
+        async def prep_async(self, shared: Any) -> None:
+            log.append("after")
+
+    async def main() -> None:
+        first: Any = Load()
+        if batch:
+            first, _ = doubles(concurrency=2)
+        flow = AsyncFlow(start=first)
+        first >> After()
+        place = Run(running_host(), journal=memory)
+
+        async def call() -> None:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                await flow._run_step({"items": [1]}, place.inside("top"))
+
+        limits: list[asyncio.Timeout] = []
+        task = asyncio.ensure_future(call())
+        while not held:
+            await asyncio.sleep(0)
+        if deadline:
+            limits[0].reschedule(0)
+        else:
+            task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        memory.hold = None
+        for durable in held:
+            durable()
+        with pytest.raises(TimeoutError if deadline else asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert log == []
+    assert len(memory.kept) == 1
+
+
+def test_the_grace_after_failures_has_one_timer() -> None:
+    """However many fail: none is left in the loop."""
+
+    async def main() -> list[Any]:
+        host, timers = running_host(), []
+
+        def call_later(delay: float, callback: Any) -> Callable[[], None]:
+            timers.append(callback)
+            return lambda: timers.remove(callback)
+
+        host.call_later = call_later  # type: ignore[method-assign]
+        place = Run(host, journal=Memory())
+        node, _ = doubles(concurrency=8)
+        with pytest.raises(ValueError, match="-"):
+            await AsyncFlow(start=node)._run_step({"items": range(-8, 0)}, place.inside("top"))
+        return timers
+
+    assert asyncio.run(main()) == []
+
+
 def test_a_value_that_cannot_be_stored_fails_its_item() -> None:
     """The item's outcome is the refusal, committed as a failure."""
 
