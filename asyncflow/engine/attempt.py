@@ -41,7 +41,7 @@ async def attempt(slot: Slot, item: Any) -> Any:
             queued = run.host.now()
             await cap.acquire()
             slot.total_deadline += run.host.now() - queued  # no timeout runs while an item queues
-            if run.stop is not None and run.stop.asked:
+            if _too_late(slot):
                 cap.release()
                 raise Halted
         slot.holding = True
@@ -68,6 +68,13 @@ async def attempt(slot: Slot, item: Any) -> Any:
         slot.end()
 
 
+def _too_late(slot: Slot) -> bool:
+    """Whether the attempt may no longer begin, after it had to queue: meanwhile its run was asked to stop, or
+    its pool met a failure that ends it."""
+    stop = slot.run.stop
+    return (stop is not None and stop.asked) or (slot.crowd is not None and slot.crowd.halted)
+
+
 async def in_lane(slot: Slot, call: Callable[[Any], Awaitable[Any]], item: Any) -> Any:
     """Make a call when the lane of its step's limits lets it; a refusal that it raises pauses the lane."""
     limits = slot.step.limits
@@ -77,6 +84,8 @@ async def in_lane(slot: Slot, call: Callable[[Any], Awaitable[Any]], item: Any) 
             f"{slot.step.name}: limits= needs an event loop to wait in; run the flow with run_sync or run"
         )
     async with limits.lane().attempt(retry=slot.attempt > 1):
+        if _too_late(slot):
+            raise Halted
         return await call(item)
 
 

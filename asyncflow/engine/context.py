@@ -133,6 +133,9 @@ class Counted(Protocol):
     def in_flight(self) -> int: ...
     @property
     def parked(self) -> int: ...
+    @property
+    def halted(self) -> bool:
+        """Whether nothing more may begin."""
 
 
 class Counts:

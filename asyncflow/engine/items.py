@@ -179,6 +179,11 @@ class Pool:
         return 0 if self._ended else len(self._parking)
 
     @property
+    def halted(self) -> bool:
+        """Whether no attempt may begin any more."""
+        return self._parking.halted
+
+    @property
     def in_flight(self) -> int:
         """Items that a worker holds."""
         return 0 if self._ended else self._unfinished
@@ -260,8 +265,8 @@ class Pool:
             raise self.error
 
     def stop(self, error: BaseException) -> None:
-        """End everything now; `error` is what the call raises, unless something else came first."""
-        if self.error is None:
+        """End everything now; `error` is what the call raises, unless another one came first."""
+        if self.error is None or (isinstance(self.error, Halted) and isinstance(error, Exception)):
             self.error = error
         spare = self._halt()
         if self._crew is None:

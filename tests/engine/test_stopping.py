@@ -28,6 +28,7 @@ from asyncflow import run as run_flow
 from asyncflow.clock import FakeClock
 from asyncflow.durability import MemoryStore
 from asyncflow.errors import RunStoppedError, StoreError, TooManyFailuresError
+from asyncflow.policy.limits import Limits
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
@@ -413,6 +414,55 @@ def test_items_that_queue_for_the_cap_do_not_begin(run: Run) -> None:
             with pytest.raises(RunStoppedError):
                 await run_flow(AsyncFlow(start=Items(concurrency=4)), {}, concurrency=1, stop=stop)
         assert gate.begun == gate.ended == [0]
+
+    run(main)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("source", ["list", "quiet"])
+@pytest.mark.parametrize("lane", [True, False])
+def test_items_that_queue_do_not_begin_after_a_failure_or_a_request(
+    run: Run, lane: bool, source: str, fails: bool
+) -> None:
+    """In a lane of `limits=` as at the run-wide cap, with a store, whose failures wait for their commit."""
+
+    async def main() -> None:
+        gate, stop = Gate(), Stop()
+        gate.size = 1
+
+        async def quiet() -> AsyncIterator[int]:
+            for number in range(4):
+                yield number
+            await anyio.Event().wait()
+
+        class Items(AsyncParallelBatchNode):
+            limits = Limits(concurrency=1) if lane else None
+
+            async def prep_async(self, shared: Any) -> Any:
+                return range(100) if source == "list" else quiet()
+
+            async def exec_async(self, item: int) -> Any:
+                await gate.pass_(item)
+                if fails:
+                    raise ValueError(item)
+
+        async def asks() -> None:
+            await gate.full.wait()
+            for _ in range(20):  # until the others queue
+                await anyio.sleep(0)
+            if not fails:
+                stop.request("enough")
+            gate.open.set()
+
+        store = MemoryStore()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(asks)
+                with pytest.raises(ValueError if fails else RunStoppedError):
+                    cap = None if lane else 1
+                    flow = AsyncFlow(start=Items(concurrency=5))
+                    await run_flow(flow, {}, concurrency=cap, stop=stop, store=store, run_id="r")
+        assert gate.begun == [0]
 
     run(main)
 
