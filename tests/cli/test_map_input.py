@@ -252,6 +252,24 @@ def test_a_file_that_changes(tmp_path: Path) -> None:
         next(reading)
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((1, 1.5), "float"),
+        ((2**53, 1.5), "float"),
+        ((2**53 + 1, 1.5), "json"),
+        ((1.5, None, 1, -(2**60)), "json"),
+        ((1, 2**60, None, 2), "int"),
+        ((1, 2**63), "json"),
+    ],
+)
+def test_no_column_rounds_whole_numbers(tmp_path: Path, values: tuple[float | None, ...], kind: str) -> None:
+    """Where a number of a column is none that a float holds, the column is not made one of floats."""
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"n": value}) + "\n" for value in values))
+    assert scan(JSONLRows(path), ("n",)).kinds == {"n": kind}
+
+
 def test_a_sample_is_drawn_fairly(tmp_path: Path) -> None:
     """Each row is drawn equally often, whatever its place."""
     path = tmp_path / "a.jsonl"

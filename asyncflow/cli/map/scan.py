@@ -12,6 +12,11 @@ from typing import Any
 
 from asyncflow.cli.map.rows import Row, Rows, RowsError
 
+#: Whole numbers up to this one are numbers of a float column, too, without a loss.
+_EXACT = 2**53
+#: The kind of a column with larger ones: "int" by itself, and "json" next to floats.
+_LONG = "long"
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -80,9 +85,8 @@ def scan(
             drawn[place] = row
     if stamp_of(rows.path) != stamp:
         raise RowsError(f"{rows.path}: it changed while it was read")
-    return Scan(
-        count, tuple(kinds), {name: kind or "text" for name, kind in kinds.items()}, tuple(drawn), stamp
-    )
+    found = {name: "int" if kind == _LONG else kind or "text" for name, kind in kinds.items()}
+    return Scan(count, tuple(kinds), found, tuple(drawn), stamp)
 
 
 def again(rows: Rows, before: Scan) -> Iterator[Row]:
@@ -118,7 +122,9 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if -(2**63) <= value < 2**63 else "json"
+        if -_EXACT <= value <= _EXACT:
+            return "int"
+        return _LONG if -(2**63) <= value < 2**63 else "json"
     if isinstance(value, float):
         return "float"
     return "text" if isinstance(value, str) else "json"
@@ -130,7 +136,11 @@ def _both(one: str, other: str) -> str:
     Example:
         >>> _both("", "int"), _both("int", "float"), _both("int", "text")
         ('int', 'float', 'json')
+        >>> _both("int", "long"), _both("long", "float")
+        ('long', 'json')
     """
     if not one or not other or one == other:
         return one or other
-    return "float" if {one, other} == {"int", "float"} else "json"
+    return {frozenset(("int", "float")): "float", frozenset(("int", _LONG)): _LONG}.get(
+        frozenset((one, other)), "json"
+    )
