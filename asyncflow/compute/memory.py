@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,8 +53,9 @@ class _Loan:
             "version": 3, "shape": shape, "typestr": dtype.str, "data": (block.ctypes.data, False)
         }  # fmt: skip
 
-    def __del__(self) -> None:
-        _given_back(self._block)
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not finalizing():  # at the end of the program the names of this module may be gone already
+            _given_back(self._block)
 
 
 def _taken(size_bytes: int) -> Array:

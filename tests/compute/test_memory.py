@@ -53,6 +53,15 @@ def test_little_is_kept():
     assert 0 < sum(b.nbytes for b in memory._blocks) <= memory.KEPT_BYTES
 
 
+def test_while_the_program_ends_nothing_is_given_back():
+    """The names of the module may be gone by then, and a finalizer that fails writes into the terminal."""
+    loan = memory._Loan(np.empty(2 << 20, np.uint8), (2 << 20,), np.dtype(np.uint8))
+    loan.__del__(lambda: True)
+    assert not memory._blocks
+    del loan
+    assert len(memory._blocks) == 1
+
+
 def test_a_block_much_too_large_is_not_taken():
     """A result does not hold on to more than twice its size."""
     large = memory.fresh((8 << 20,), np.dtype(np.float32))
