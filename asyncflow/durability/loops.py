@@ -64,4 +64,5 @@ async def on_thread(function: Callable[[], T]) -> T:
         raise job.error
     if cancelled is not None:
         raise cancelled
-    return job.value  # type: ignore[no-any-return]
+    value: T = job.value
+    return value

@@ -320,7 +320,7 @@ class Pool:
     def _take_unless_stopped(self) -> Any:
         if self._asked_to_stop():
             raise StopIteration
-        return self.source.next()  # type: ignore[misc]  # None only on a detour
+        return self.source.next()  # type: ignore[misc]  # as in _work: there is one, but for a detour
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""

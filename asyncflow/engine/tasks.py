@@ -211,7 +211,8 @@ class LoneCrew:
             try:
                 signal = context.run(resume, argument)
             except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
+                value: T = done.value
+                return value
             try:
                 self._suspended = True
                 argument = yield signal

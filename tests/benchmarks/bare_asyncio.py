@@ -27,7 +27,7 @@ class Asking(asyncio.Protocol):
 
     def ask(self) -> asyncio.Future[bytes]:
         self.waiting = asyncio.get_running_loop().create_future()
-        self.transport.write(REQUEST)  # type: ignore[attr-defined]
+        self.transport.write(REQUEST)
         return self.waiting
 
     def data_received(self, data: bytes) -> None:
@@ -50,7 +50,7 @@ async def compare(port: int, at: list[int], seconds: float, repeat: int) -> None
 
         turns = [await http_calls.measure(call, at_once, seconds) for _ in range(repeat)]
         for connection in connections:
-            connection.transport.close()  # type: ignore[attr-defined]
+            connection.transport.close()
         rate, cpu = max(turns)
         print(f"{at_once:>8}{rate:>9,.0f}{cpu:>9,.0f}", flush=True)
 

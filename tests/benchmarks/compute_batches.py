@@ -6,13 +6,9 @@ and the fit t(b) = a + c·b.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from asyncflow.compute import Linear, ReLU, Sequential, profile_batch_sizes  # noqa: E402
+from asyncflow.compute import Linear, ReLU, Sequential, profile_batch_sizes
 
 
 def main() -> None:
