@@ -102,6 +102,7 @@ class _Site:
     """See `sqlwriter.Site`: one connection, under the lock of the file, which covers all of its runs.
 
     Attributes:
+        lost: Nothing: the lock of the file is the kernel's, and lasts.
         last: The position of the last record.
     """
 
@@ -110,6 +111,7 @@ class _Site:
     def __init__(self, engine: Engine, connection: Connection, held: lock.Lock, last: int) -> None:
         self.engine = engine
         self.marks: Marks = NoMarks()
+        self.lost: dict[int, str] = {}
         self.last = last
         self.retryable = sqlite.retryable
         self._connection = connection

@@ -19,7 +19,7 @@ from asyncflow.durability import sqlanswers
 from asyncflow.durability.dialects import Dialect, Rows
 from asyncflow.durability.lock import Holder
 from asyncflow.durability.marks import Mark, Marks
-from asyncflow.durability.store import INTERRUPTED, Answer, PlaceRow, Record
+from asyncflow.durability.store import INTERRUPTED, Answer, PlaceRow, Record, RunLostError
 from asyncflow.durability.tables import deaths, places, records, runs, sessions
 from asyncflow.errors import StoreError, StoreLockedError
 
@@ -30,10 +30,12 @@ class Site(Protocol):
     Attributes:
         engine: For compiling.
         marks: Where items in flight are marked.
+        lost: Sessions whose runs are another process's by now, each with how that came.
     """
 
     engine: Engine
     marks: Marks
+    lost: dict[int, str]
 
     @property
     def dialect(self) -> Dialect: ...
@@ -117,22 +119,28 @@ class SQLWriter:
 
     def end(self, session: int, how: str, now: float) -> None:
         with self._transaction() as connection:
-            connection.execute(
-                update(sessions).where(sessions.c.number == session).values(ended=now, how=how)
-            )
+            lost = self._site.lost.get(session)
+            if lost is None:
+                ended = update(sessions).where(sessions.c.number == session)
+                connection.execute(ended.values(ended=now, how=how))
         run = self._runs.pop(session, None)
         if run is not None:
             self._site.ended(run, session)
+        if lost is not None:
+            raise RunLostError(lost, session=session)
 
     def append(self, places: Sequence[PlaceRow], records: Sequence[Record]) -> None:
         found = [(row.id, row.run, json.dumps(row.path), row.visit) for row in places]
         rows = [(*row, zlib.crc32(row.data, zlib.crc32(row.key))) for row in records]
         if not found and len(rows) <= self._most:
             if rows:
-                self._site.added(self._add(self._site.connection(), self._add_records, rows))
+                connection = self._site.connection()
+                self._refuse_lost(records)
+                self._site.added(self._add(connection, self._add_records, rows))
             return
         cursor = None
         with self._transaction() as connection:
+            self._refuse_lost(records)
             self._add(connection, self._add_places, found)
             cursor = self._add(connection, self._add_records, rows)
         if cursor is not None:
@@ -195,6 +203,12 @@ class SQLWriter:
 
     def abandon(self) -> None:
         self._site.abandon()
+
+    def _refuse_lost(self, records: Sequence[Record]) -> None:
+        if lost := self._site.lost:
+            for record in records:
+                if record.session in lost:
+                    raise RunLostError(lost[record.session], session=record.session)
 
     def _bury(self, connection: Connection, marks: Sequence[Mark]) -> None:
         alone = len(marks) == 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from asyncflow.durability.marks import Mark, Marks
+from asyncflow.errors import StoreError
 from asyncflow.outcome import Spent
 
 #: What a record is of: an item's result, its failure, the action that a `post` returned, or that somebody
@@ -136,6 +137,18 @@ class PlaceCount:
     again: int = 0
 
 
+class RunLostError(StoreError):
+    """A run is another process's by now: nothing more of this session of it is written. Other runs go on.
+
+    Attributes:
+        session: Whose records are refused.
+    """
+
+    def __init__(self, message: str = "", *, session: int = 0) -> None:
+        super().__init__(message)
+        self.session = session
+
+
 class StoreWriter(Protocol):
     """The one writer in this process. Every method is a transaction, and durable when it returns."""
 
@@ -153,10 +166,18 @@ class StoreWriter(Protocol):
         """
 
     def end(self, session: int, how: str, now: float) -> None:
-        """Close a session."""
+        """Close a session.
+
+        Raises:
+            RunLostError: If it was lost; nothing is left of it here either way.
+        """
 
     def append(self, places: Sequence[PlaceRow], records: Sequence[Record]) -> None:
-        """Add all or none. What is there already (same key, same session) stays: repeating is safe."""
+        """Add all or none. What is there already (same key, same session) stays: repeating is safe.
+
+        Raises:
+            RunLostError: If records are of a session that is lost.
+        """
 
     def bury(self, marks: Sequence[Mark]) -> None:
         """Add a death for each of these items that has no record of its session."""

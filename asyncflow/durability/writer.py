@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from asyncflow.durability.marks import Marks, NoMarks
-from asyncflow.durability.store import PlaceRow, Record, Store, StoreWriter
+from asyncflow.durability.store import PlaceRow, Record, RunLostError, Store, StoreWriter
 from asyncflow.engine.journal import Committed
 from asyncflow.errors import StoreError
 
@@ -168,10 +168,20 @@ class Writer:
         return group, _NOTHING
 
     def _commit(self, group: list[_Entry]) -> None:
-        error = self._error if self._error is not None else self._append(group)
-        if error is None:
-            self.groups += 1
-            self.records += len(group)
+        while group:
+            rest: list[_Entry] = []
+            try:
+                error = self._error if self._error is not None else self._append(group)
+            except RunLostError as exc:  # of one run: its records are told so, and the others tried again
+                error, rest = exc, [entry for entry in group if entry.record.session != exc.session]
+                group = [entry for entry in group if entry.record.session == exc.session]
+            if error is None:
+                self.groups += 1
+                self.records += len(group)
+            self._tell(group, error)
+            group = rest
+
+    def _tell(self, group: list[_Entry], error: StoreError | None) -> None:
         homes: dict[object, tuple[Home, list[Committed]]] = {}
         for entry in group:
             if entry.committed is not None:
@@ -191,6 +201,9 @@ class Writer:
         while True:
             try:
                 write()
+            except RunLostError:
+                self.trouble = None
+                raise
             except Exception as exc:
                 now = time.monotonic()
                 until = until or now + self._grace

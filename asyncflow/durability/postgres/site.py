@@ -1,8 +1,8 @@
 """The writing connection: what it holds, and what becomes of that when it is lost.
 
-With a lost connection the locks of its runs are gone. A new one is used only when it has them all again and
-nobody has opened one of the runs in between; otherwise the results in hand would go into a run that is
-somebody else's by now, and the error says so.
+With a lost connection the locks of its runs are gone, and the new one takes them again. A run that somebody
+has opened in between is lost: the results in hand would go into a run that is somebody else's by now. The
+other runs go on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from asyncflow.durability.postgres.connecting import (
 )
 from asyncflow.durability.postgres.marks import TableMarks, take
 from asyncflow.durability.tables import runs, sessions
-from asyncflow.errors import StoreError
 
 
 class Site:
@@ -46,6 +45,7 @@ class Site:
         self._address = address
         self._claimed: list[int] = []
         self._sessions: dict[int, int] = {}
+        self.lost: dict[int, str] = {}
         self.engine = engine(address)
         try:
             self._connect(None)
@@ -90,6 +90,8 @@ class Site:
         self._claimed.clear()
         if session is not None:
             del self._sessions[session]
+            if self.lost.pop(session, None) is not None:
+                return  # the lock is not ours
         with suppress(SQLAlchemyError):  # what is lost is not held
             locks.give(self._connection, run)
 
@@ -130,7 +132,7 @@ class Site:
         _left_alone.append((self._connection, self.engine))
 
     def _connect(self, lost: Backend | None) -> None:
-        """A connection with a store that is ready, and with all that a lost one held."""
+        """A connection with a store that is ready, and with what a lost one held and may have again."""
         connection = self.engine.connect()
         try:
             where = str(self._address)
@@ -139,14 +141,19 @@ class Site:
             locks.enter(connection, where)
             if lost is not None:
                 for session, run in self._sessions.items():
-                    self._reclaim(connection, run, session, lost)
+                    if session not in self.lost and not self._reclaim(connection, run, session, lost):
+                        self.lost[session] = (
+                            f"while the connection to {where} was lost, another process has opened or "
+                            "removed the run. It stops here; what was committed before is whole"
+                        )
             self._backend = backend(connection)
         except BaseException:
             connection.close()
             raise
         self._connection, self._driver = connection, driver_of(connection)
 
-    def _reclaim(self, connection: Connection, run: int, session: int, lost: Backend) -> None:
+    def _reclaim(self, connection: Connection, run: int, session: int, lost: Backend) -> bool:
+        """Lock a run again. False: it is another's."""
         taken = locks.take(connection, run)
         if not taken:
             # The server may not have noticed that our own old connection is lost.
@@ -164,15 +171,15 @@ class Site:
             sessions.c.number.not_in(list(self._sessions)),
         )
         there = select(runs.c.number).where(runs.c.number == run)
-        if (
-            taken
-            and connection.execute(newer.limit(1)).first() is None
+        if not taken:
+            return False
+        unchanged = (
+            connection.execute(newer.limit(1)).first() is None
             and connection.execute(there).first() is not None
-        ):
-            return
-        raise StoreError(
-            f"while the connection to {self._address} was lost, another process has opened or removed the run"
         )
+        if not unchanged:
+            locks.give(connection, run)
+        return unchanged
 
     def _drop(self) -> None:
         with suppress(SQLAlchemyError):
