@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from asyncflow.llm.completion import Completion, Usage
 from asyncflow.llm.price import Price
+from asyncflow.policy.adaptive import HIGHEST, START
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,15 @@ class Estimate:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
 
-    def seconds(self, concurrency: int) -> Range:
-        """How long the whole job takes with so many calls at once, if the provider keeps its pace.
+    def seconds(self, concurrency: int | Literal["auto"] = "auto") -> Range:
+        """How long the whole job takes, if the provider keeps its pace. Never less than its quotas take.
 
-        Never less than its quotas take.
+        Args:
+            concurrency: Calls at once; `"auto"`: as many as a limit that finds itself comes to where nothing
+                is refused, for what a provider refuses is not known before.
         """
-        share = self.items / max(1, min(concurrency, self.items))
+        rounds = rounds_of_auto(self.items) if concurrency == "auto" else self.items / max(1, concurrency)
+        share = max(1.0, rounds)
         one = self.seconds_per_call
         return Range(
             *(
@@ -75,6 +80,19 @@ class Estimate:
             0.0 if quota is None else tokens / quota,
         )
         return 60.0 * max(minutes)
+
+
+def rounds_of_auto(items: int) -> float:
+    """How many calls follow each other where `"auto"` doubles them once a round, and nothing is refused.
+
+    Example:
+        >>> rounds_of_auto(16), rounds_of_auto(16 + 32 + 32), rounds_of_auto(1_000_000) > 1000
+        (1.0, 2.5, True)
+    """
+    at_once, rounds, left = START, 0.0, items
+    while left > at_once and at_once < HIGHEST:
+        left, rounds, at_once = left - at_once, rounds + 1.0, min(HIGHEST, 2 * at_once)
+    return rounds + left / at_once
 
 
 #: Two-sided 90 % points of Student's t, by degrees of freedom; 1.645 from 120 on.

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from asyncflow.cli.map.client import HIGHEST, concurrency_of
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.run import run_map
 from asyncflow.llm import Completion, Usage
 from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.testing import Asked, SimulatedProvider
+from tests.cli.conftest import Here, environment
 
 Rows = Callable[..., Path]
 Read = Callable[[Path], list[Any]]
@@ -240,7 +245,7 @@ class _Instant:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_memory_is_flat(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2,000 rows of 2,000 characters need hardly more memory than 1,000 do."""
+    """2,000 rows of 2,000 characters need hardly more memory than 1,000 do, where 64 are at work at once."""
 
     async def client_of(job: Job, stack: Any) -> Any:
         return _Instant()
@@ -252,6 +257,7 @@ def test_memory_is_flat(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         with source.open("w") as file:
             file.writelines(json.dumps({"n": n, "text": f"{n:02000}"}) + "\n" for n in range(count))
         job = Job(source, tmp_path / f"{count}.out.{suffix}", "{text}", simulate=True, json=True)
+        job = replace(job, concurrency=64)
         tracemalloc.start()
         try:
             assert run_map(job) == 0
@@ -308,8 +314,37 @@ def test_max_cost(ask: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
     assert errors == [{"kind": "Skipped", "message": "budget"}] * figures["skipped"]
 
 
-def test_auto_concurrency(ask: Any, rows: Rows, provider: SimulatedProvider) -> None:
-    """--concurrency auto answers every row."""
-    rows(*({"n": n} for n in range(100)))
-    ran = ask("in.jsonl", *OUT, "--prompt", "{n}", "--concurrency", "auto")
-    assert ran.returncode == 0 and "100 ok" in ran.stdout
+@pytest.mark.parametrize("said", [(), ("--concurrency", "auto")])
+def test_the_limit_finds_itself(here: Here, rows: Rows, said: tuple[str, ...]) -> None:
+    """By default a provider's limit at once is found by being refused now and then, and no row is lost."""
+    rows(*({"n": n} for n in range(200)))
+    with SimulatedProvider(latency=0.01, concurrency_limit=8) as provider:
+        to = ("--model", "m", "--base-url", provider.base_url)
+        ran = here("map", "in.jsonl", *OUT, "--prompt", "{n}", *to, *said)
+    assert ran.returncode == 0 and "200 ok" in ran.stdout
+    assert 0 < provider.statistics().refused["concurrency"] < 100
+
+
+def test_a_number_is_kept_to(ask: Any, rows: Rows, provider: SimulatedProvider) -> None:
+    """With a number the engine starts no more rows, and a number that the system cannot open is refused."""
+    rows({"n": 1})
+    assert concurrency_of(Job(Path("i"), None, "", concurrency=7)) == 7
+    assert concurrency_of(Job(Path("i"), None, "")) == HIGHEST
+    ran = ask("in.jsonl", *OUT, "--prompt", "{n}", "--concurrency", 10**9)
+    assert ran.returncode == 2 and "ulimit -n" in ran.stderr and not provider.log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such bound")
+def test_few_files_may_be_open(rows: Rows, tmp_path: Path) -> None:
+    """Where the system lets a process open few files, fewer calls are made at once, and all are answered."""
+    rows(*({"n": n} for n in range(1500)))
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))\n"
+        "from asyncflow.cli import main; main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "map", "in.jsonl", *OUT, "--prompt", "{n}", "--simulate"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0 and "1,500 ok" in ran.stdout, ran.stderr
+    assert "Too many open files" not in ran.stderr

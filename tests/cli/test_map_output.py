@@ -163,6 +163,7 @@ def test_estimate(ask: Any, rows: Rows, tmp_path: Path, provider: SimulatedProvi
     assert "5 of 200 rows were asked" in ran.stdout
     for word in ("tokens read", "tokens written", "cost", "seconds", "nine times in ten"):
         assert word in ran.stdout
+    assert "at --concurrency auto, if nothing is refused" in ran.stdout
     figures = json.loads(
         ask("in.jsonl", "--prompt", "{t}", "--estimate", "--json", "--sample", 200, *prices).stdout
     )

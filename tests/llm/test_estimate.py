@@ -44,6 +44,16 @@ def test_edges() -> None:
     )
 
 
+def test_seconds_of_a_limit_that_finds_itself() -> None:
+    """`"auto"` doubles once a call's time: few items take as long as it takes to begin, many as at 1,000."""
+    one = (Completion("", Usage(10, 5)), 2.0)
+    seconds = [estimate_of([one, one], items, 0, None).seconds().expected for items in (1, 16, 48, 1_000_000)]
+    assert seconds[:3] == [2.0, 2.0, 4.0]
+    assert 2000 < seconds[3] < 2020
+    quota = estimate_of([one, one], 48, 0, None, requests_per_minute=48)
+    assert quota.seconds("auto").expected == 60.0
+
+
 @pytest.mark.asyncio
 async def test_over_the_wire() -> None:
     """A few are asked, failures are counted, and all failing is the failure itself."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
+from asyncflow.cli.map.connections import room_for
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.usage import UsageError
 from asyncflow.errors import NotSupportedError, StoreError
@@ -14,6 +15,7 @@ from asyncflow.http.client import RETRY
 from asyncflow.llm import LLMClient, Price
 from asyncflow.llm.anthropic import Anthropic
 from asyncflow.llm.openai import OpenAI
+from asyncflow.policy.adaptive import HIGHEST
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import SimulatedProvider
 
@@ -21,9 +23,6 @@ from asyncflow.testing import SimulatedProvider
 LATENCY = 0.05
 
 PROVIDERS: dict[str, type[OpenAI] | type[Anthropic]] = {"openai": OpenAI, "anthropic": Anthropic}
-
-#: The most rows at work at once where the client finds the limit itself.
-HIGHEST = 1000
 
 
 @dataclass(slots=True)
@@ -78,6 +77,11 @@ def check_client(job: Job) -> None:
     """
     if job.provider not in PROVIDERS:
         raise UsageError(f"--provider {job.provider}: it is one of {', '.join(PROVIDERS)}")
+    if job.concurrency != "auto" and (room := _room(job, job.concurrency)) < job.concurrency:
+        raise UsageError(
+            f"--concurrency {job.concurrency}: the system lets this process have {room} connections open; "
+            "`ulimit -n` raises that"
+        )
     if job.simulate and job.cache is not None:
         raise UsageError(
             "--simulate asks no model, so there is no answer to keep in a --cache: give one of them"
@@ -134,5 +138,14 @@ async def client_of(job: Job, stack: AsyncExitStack) -> LLMClient:
 
 
 def concurrency_of(job: Job) -> int:
-    """Rows at work at once, at most."""
-    return HIGHEST if job.concurrency == "auto" else job.concurrency
+    """Rows at work at once, at most.
+
+    With `"auto"` as many as its limit can ever come to, so that the lane decides how many calls are made and
+    not the engine: the others wait in its line, which holds their prompts and nothing else. Fewer where the
+    system does not let so many connections be open.
+    """
+    return _room(job, HIGHEST) if job.concurrency == "auto" else job.concurrency
+
+
+def _room(job: Job, calls: int) -> int:
+    return room_for(calls, files_each=2 if job.simulate else 1)

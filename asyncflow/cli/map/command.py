@@ -32,8 +32,8 @@ def map_rows(
         str | None, typer.Option(help="Another server, such as http://127.0.0.1:8000/v1.")
     ] = None,
     concurrency: Annotated[
-        str, typer.Option(help="Calls at once: a number, or auto for a limit that finds itself.")
-    ] = "64",
+        str, typer.Option(help="Calls at once: a number, or auto, a limit that finds itself.")
+    ] = "auto",
     requests_per_minute: Annotated[float | None, typer.Option(min=1, help="The provider's quota.")] = None,
     tokens_per_minute: Annotated[float | None, typer.Option(min=1, help="The provider's quota.")] = None,
     max_cost: Annotated[

@@ -83,18 +83,10 @@ async def estimated(
         requests_per_minute=job.requests_per_minute,
         tokens_per_minute=job.tokens_per_minute,
     )
-    seconds = estimate.seconds(concurrency_of(job))
-    # However fast the provider is, a quota that is known cannot be outrun.
-    for needed, quota in (
-        (float(rows), job.requests_per_minute),
-        (estimate.input_tokens.expected + estimate.output_tokens.expected, job.tokens_per_minute),
-    ):
-        floor = 60 * needed / quota if quota else 0.0
-        seconds = Range(max(seconds.expected, floor), max(seconds.low, floor), max(seconds.high, floor))
     figures["input_tokens"] = _range(estimate.input_tokens)
     figures["output_tokens"] = _range(estimate.output_tokens)
     figures["cost"] = None if estimate.cost is None else _range(estimate.cost)
-    figures["seconds"] = _range(seconds)
+    figures["seconds"] = _range(estimate.seconds(job.concurrency))
     figures["spent"] = None if price is None else price.of(estimate.spent)
     return figures, failed
 
@@ -108,7 +100,8 @@ def lines_of(figures: dict[str, Any], concurrency: int | str) -> list[str]:
         lines.append(
             f"  {'cost':15}{_between(figures['cost'], ',.4g')}  (the sample: {figures['spent']:.4g})"
         )
-    lines.append(f"  {'seconds':15}{_between(figures['seconds'], ',.1f')}  at --concurrency {concurrency}")
+    at_once = f"{concurrency}, if nothing is refused" if concurrency == "auto" else concurrency
+    lines.append(f"  {'seconds':15}{_between(figures['seconds'], ',.1f')}  at --concurrency {at_once}")
     if figures["failed"]:
         lines.append(f"{figures['failed']} of the sample failed and are not in these figures")
     return [*lines, "The range holds nine times in ten, if the other rows are like these."]

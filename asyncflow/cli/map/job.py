@@ -15,7 +15,7 @@ class Job:
         input, output: Files; their suffixes say what they hold. No output only with `estimate`.
         prompt: The template, `{column}` for a column of the row.
         retries: Attempts after the first.
-        concurrency: Calls at once, or `"auto"`.
+        concurrency: Calls at once; `"auto"`: a limit that finds itself, as the client's own default is.
         sample: Rows that `estimate` asks.
         prefix: Put before the names of our columns.
         store: A path or URL; None: beside the output.
@@ -37,7 +37,7 @@ class Job:
     temperature: float | None = None
     provider: str = "openai"
     base_url: str | None = None
-    concurrency: int | Literal["auto"] = 64
+    concurrency: int | Literal["auto"] = "auto"
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_cost: float | None = None
