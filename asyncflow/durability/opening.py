@@ -129,7 +129,9 @@ def open_run(
                 raise ValueError(f"there is no run {run_id!r} in {at!r} whose failed items could run again")
             text, since = _settle(before, fingerprint, changed)
             row = before
-            number, session = writer.call(lambda backend: backend.start(run_id, name, text, time.time()))
+            number, session = writer.call(
+                lambda backend: backend.start(run_id, name, text, time.time()), again=True
+            )
             try:
                 if (other := _meanwhile(before, reader.run(run_id), session)) is not None:
                     raise StoreLockedError(

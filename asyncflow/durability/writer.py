@@ -7,6 +7,7 @@ record is told on their own loop, once per group, when it is durable or why it n
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -19,9 +20,10 @@ from weakref import WeakValueDictionary
 from asyncflow.durability.marks import Marks, NoMarks
 from asyncflow.durability.store import PlaceRow, Record, RunLostError, Store, StoreWriter
 from asyncflow.engine.journal import Committed
-from asyncflow.errors import StoreError
+from asyncflow.errors import StoreError, StoreLockedError
 
 T = TypeVar("T")
+_log = logging.getLogger("asyncflow")
 
 #: Records in one group at most, so that nobody waits for a very long commit.
 GROUP = 1000
@@ -201,13 +203,20 @@ class Writer:
         while True:
             try:
                 write()
-            except RunLostError:
+            except (RunLostError, StoreLockedError):  # of one run: that does not concern the others
                 self.trouble = None
                 raise
             except Exception as exc:
                 now = time.monotonic()
                 until = until or now + self._grace
                 if now < until and self._backend.retryable(exc):
+                    if self.trouble is None:
+                        _log.warning(
+                            "asyncflow: %r cannot be written to now: %s; trying again for %.0f s",
+                            self._store,
+                            _reason(exc),
+                            self._grace,
+                        )
                     self.trouble = exc
                     time.sleep(min(pause, until - now))
                     pause = min(1.0, pause * 2)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from asyncflow.durability import open_run
+from asyncflow import amap
+from asyncflow.durability import as_store, open_run
+from asyncflow.durability.postgres import connecting, site
 from asyncflow.durability.postgres.store import PostgresStore
+from asyncflow.durability.sqlwriter import SQLWriter
 from asyncflow.durability.store import OK, PlaceRow, Record
-from asyncflow.errors import StoreError
-from tests.postgres_server import Server
+from asyncflow.errors import StoreError, StoreLockedError
+from tests.postgres_server import PASSWORD, Server
 
 
 class Told(list[BaseException | None]):
@@ -100,3 +106,164 @@ def test_a_run_that_was_taken_over_ends_alone(postgres: Server, still: bool) -> 
     with closing(store.open_reader()) as reader:
         hows = {row.id: [each.how for each in row.sessions] for row in reader.runs()}
     assert hows["b"] == hows["c"] == ["finished"] and hows["a"][-1] == "finished"
+
+
+# A server that is not ready --------------------------------------------------------------------------------
+
+
+class Gate:
+    """Stands before the server: turns the next `refuse` logins away, as one does that is not ready yet."""
+
+    def __init__(self, server: Server, says: str = "the database system is starting up") -> None:
+        self.refuse, self.refused = 0, 0
+        self._server, self._says = server, says.encode()
+        self._ends: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = server.url().replace(f":{server.port}/", f":{self._listening.getsockname()[1]}/")
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for end in (self._listening, *self._ends):
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                end = self._listening.accept()[0]
+                if self.refuse:
+                    self._turn_away(end)
+                    continue
+                server = socket.create_connection(("127.0.0.1", self._server.port))
+                self._ends += [end, server]
+                for one, other in ((end, server), (server, end)):
+                    threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+
+    def _turn_away(self, end: socket.socket) -> None:
+        with end, end.makefile("rwb") as file:
+            while True:
+                size = int.from_bytes(file.read(4), "big")
+                if int.from_bytes(file.read(size - 4)[:4], "big") == 3 << 16:
+                    break
+                file.write(b"N")  # neither TLS nor GSSAPI
+                file.flush()
+            self.refuse, self.refused = self.refuse - 1, self.refused + 1
+            fields = b"SFATAL\0VFATAL\0C57P03\0M" + self._says + b"\0\0"
+            file.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def gate(postgres: Server) -> Iterator[Gate]:
+    found = Gate(postgres)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("says", ["starting up", "shutting down", "in recovery mode"])
+def test_a_server_that_is_not_ready_is_waited_for(
+    gate: Gate, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At every opening, for writing and for reading, and it is said once for each."""
+    gate._says = f"the database system is {says}".encode()
+    calls: list[int] = []
+
+    async def double(number: int) -> int:
+        calls.append(number)
+        return 2 * number
+
+    for _ in range(2):
+        gate.refuse = 3
+        assert asyncio.run(amap(double, [1, 2], store=gate.url, run_id="a")) == [2, 4]
+    gate.refuse = 3
+    assert as_store(gate.url).holder("a") is None
+    assert calls == [1, 2] and (gate.refuse, gate.refused) == (0, 9)
+    said = [each.getMessage() for each in caplog.records if each.name == "asyncflow"]
+    assert len(said) == 3 and all("waiting for it" in one and says in one for one in said)
+    assert not any(PASSWORD in one for one in said)
+
+
+def test_a_server_that_does_not_get_ready_is_given_up(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait is finite, and then the server's own word is told."""
+    monkeypatch.setattr(connecting, "GRACE", 0.2)
+    gate.refuse = 10**6
+    with pytest.raises(StoreError, match="cannot be opened: .*is starting up"):
+        asyncio.run(amap(str, [1], store=gate.url, run_id="a"))
+    assert gate.refused > 1
+
+
+def test_what_waiting_does_not_mend_is_told_at_once(postgres: Server) -> None:
+    """A wrong password, a database or a server that is not there: no login is tried twice."""
+    tried = []
+    for url in (postgres.url(password="wrong"), postgres.url("nowhere"), "postgresql://u@127.0.0.1:1/x"):
+        address = as_store(url)._address  # type: ignore[attr-defined]
+        connect = address.connect
+        address.connect = lambda connect=connect, **given: (tried.append(1), connect(**given))[1]
+        with pytest.raises(StoreError, match="cannot be opened"):
+            PostgresStore.open_writer(_store_at(address))
+    assert len(tried) == 3
+
+
+def _store_at(address: Any) -> Any:
+    store: Any = PostgresStore.__new__(PostgresStore)
+    store._address = address
+    return store
+
+
+def test_a_run_that_begins_while_the_server_restarts_begins_later(
+    gate: Gate, postgres: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run with the connection of a first, lost meanwhile, waits as the records of the first do."""
+    told, start = Told(), SQLWriter.start
+
+    def restarts(self: SQLWriter, *given: Any) -> tuple[int, int]:
+        monkeypatch.setattr(SQLWriter, "start", start)
+        end_connections(postgres)
+        gate.refuse = 4
+        return start(self, *given)
+
+    with open_run(gate.url, "a") as a:
+        monkeypatch.setattr(SQLWriter, "start", restarts)
+        with open_run(gate.url, "b") as b:
+            for journal in (a, b):
+                journal._writer.submit(*record(journal, 1), told, Home())
+                assert told.arrived.acquire(timeout=20)
+            with pytest.raises(StoreLockedError):  # that is of this run alone
+                with closing(PostgresStore(postgres.url()).open_writer()) as other:
+                    other.start("c", "n", "{}", 1.0)
+                    with open_run(gate.url, "c"):
+                        pass
+            a._writer.submit(*record(a, 2), told, Home())
+            assert told.arrived.acquire(timeout=20)
+    assert told == [None] * 3 and gate.refuse == 0
+    assert any("cannot be written to now" in each.getMessage() for each in caplog.records)
+
+
+def test_a_primary_that_is_not_yet_one_is_waited_for(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failover the new server still stands by for a moment: a run that is at work waits for it; an
+    opening does not, as the address may be wrong."""
+    suits, asked = connecting.suits, []
+
+    def stands_by(connection: Any, where: str) -> None:
+        asked.append(1)
+        if len(asked) <= 2:
+            raise connecting.StandbyError(f"{where} is a standby")
+        suits(connection, where)
+
+    told = Told()
+    with open_run(postgres.url(), "a") as journal:
+        monkeypatch.setattr(site, "suits", stands_by)
+        end_connections(postgres)
+        journal._writer.submit(*record(journal, 1), told, Home())
+        assert told.arrived.acquire(timeout=20) and told == [None] and len(asked) == 3
+        asked.clear()
+        with pytest.raises(StoreError, match="is a standby"):
+            PostgresStore(postgres.url()).open_writer()
+        assert len(asked) == 1

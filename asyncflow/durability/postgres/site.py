@@ -21,12 +21,13 @@ from asyncflow.durability.postgres import locks, schema
 from asyncflow.durability.postgres.address import Address
 from asyncflow.durability.postgres.connecting import (
     Backend,
+    StandbyError,
     backend,
     driver_of,
     engine,
     passes,
+    patiently,
     suits,
-    translated,
 )
 from asyncflow.durability.postgres.marks import TableMarks, take
 from asyncflow.durability.tables import runs, sessions
@@ -47,10 +48,7 @@ class Site:
         self._sessions: dict[int, int] = {}
         self.lost: dict[int, str] = {}
         self.engine = engine(address)
-        try:
-            self._connect(None)
-        except DBAPIError as exc:
-            raise translated(exc, address, "cannot be opened") from None
+        patiently(address, lambda: self._connect(None))
         self._marks = TableMarks(address)
         self.marks: Marks = self._marks
 
@@ -117,7 +115,7 @@ class Site:
         connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(tables.scalars())}")
 
     def retryable(self, error: BaseException) -> bool:
-        return isinstance(error, _StillThereError) or passes(error)
+        return isinstance(error, (_StillThereError, StandbyError)) or passes(error)
 
     def close(self, *, clean: bool) -> None:
         self._marks.close()

@@ -13,14 +13,19 @@ from asyncflow.durability import dialects
 from asyncflow.durability.dialects import Dialect
 from asyncflow.durability.postgres import locks, schema
 from asyncflow.durability.postgres.address import Address
-from asyncflow.durability.postgres.connecting import driver_of, engine, passes, translated
+from asyncflow.durability.postgres.connecting import (
+    GRACE,
+    PAUSES,
+    driver_of,
+    engine,
+    passes,
+    patiently,
+    translated,
+)
 from asyncflow.durability.postgres.site import Site
 from asyncflow.durability.sqlreader import SQLReader
 from asyncflow.durability.sqlwriter import SQLWriter
 from asyncflow.errors import StoreMissingError
-
-#: Seconds for which a reader looks for a server that has gone.
-_GRACE = 30.0
 
 
 class PostgresStore:
@@ -81,13 +86,10 @@ class _Link:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._engine = engine(address, only_read=True)
-        try:
-            self._connect()
-        except DBAPIError as exc:
-            raise translated(exc, address, "cannot be opened") from None
+        patiently(address, self._connect)
 
     def execute(self, question: Executable, parameters: dict[str, Any] | None) -> CursorResult[Any]:
-        until, pause = 0.0, 0.05
+        until, pause = 0.0, PAUSES[0]
         while True:
             try:
                 if self._driver.closed:
@@ -96,11 +98,11 @@ class _Link:
                 return self.connection.execute(question, parameters)
             except DBAPIError as exc:
                 now = time.monotonic()
-                until = until or now + _GRACE
+                until = until or now + GRACE
                 if now > until or not passes(exc):
                     raise translated(exc, self._address, "cannot be read") from None
                 time.sleep(pause)
-                pause = min(1.0, pause * 2)
+                pause = min(PAUSES[1], pause * 2)
 
     def close(self) -> None:
         with suppress(SQLAlchemyError):  # it may be lost
