@@ -42,6 +42,8 @@ def from_status(response: httpx.Response, advice: Mapping[int, str] | None = Non
     headers = response.headers
     said, what, text = _what_it_says(response)
     wait = hints.retry_after(headers)
+    if wait is None:
+        wait = what.retry_after
     kind = kind_of(status, what, text, comes_back=wait is not None)
     if wait is None and kind is errors.RateLimitedError:
         wait = hints.quota_reset(hints.rate_limits(headers))
@@ -129,6 +131,8 @@ def reported(response: httpx.Response, error: Any) -> errors.HTTPError:
     fields = error if isinstance(error, dict) else {"message": str(error)}
     what, text = told(fields), fields_text(fields)
     wait = hints.retry_after(response.headers)
+    if wait is None:
+        wait = what.retry_after
     said = shorten(text if what.message is None else what.message)
     return _build(
         kind_of(what.status or 500, what, text, comes_back=wait is not None),
@@ -231,9 +235,9 @@ def _what_it_says(response: httpx.Response) -> tuple[str, Told, str]:
     try:
         inner = error_fields(json.loads(text))
     except (ValueError, RecursionError):
-        return shorten(text), Told(), text
+        return shorten(text), told({"message": text}), text
     if not isinstance(inner, dict):
-        return shorten(inner if isinstance(inner, str) else text), Told(), text
+        inner = {"message": inner if isinstance(inner, str) else text}
     what = told(inner)
     return shorten(text if what.message is None else what.message), what, text
 

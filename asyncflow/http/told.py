@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncflow import errors
+from asyncflow.http import hints
 
 #: Statuses below 500 that pass by themselves.
 _PASSING = frozenset({408, 409, 425})
@@ -18,8 +19,8 @@ _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 )
 _NO_CREDIT_TEXT = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
-#: What stands beside a text about a quota that comes back by itself.
-_COMES_BACK = re.compile(r"RESOURCE_EXHAUSTED|retryDelay|\b(?:retry|try again) in \d")
+#: What stands beside a text about a quota that comes back by itself, though it may not say when.
+_COMES_BACK = re.compile(r"RESOURCE_EXHAUSTED|retryDelay")
 _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
 _SURELY_TOO_LONG_TEXT = re.compile(r"maximum context length|prompt is too long", re.I)
 _TOO_LONG_TEXT = re.compile(rf"{_SURELY_TOO_LONG_TEXT.pattern}|context window|too many tokens", re.I)
@@ -49,12 +50,14 @@ class Told:
         code: Its name for the failure: the first that is a text of `code`, `type` and `status`.
         status: The status that it names, by number or by such a name; None where it names none.
         moderated: Whether it is about what one prompt says.
+        retry_after: Seconds after which it says to come back, or None.
     """
 
     message: str | None = None
     code: str | None = None
     status: int | None = None
     moderated: bool = False
+    retry_after: float | None = None
 
 
 def told(fields: Mapping[str, Any]) -> Told:
@@ -62,7 +65,7 @@ def told(fields: Mapping[str, Any]) -> Told:
 
     Example:
         >>> told({"type": "rate_limit_error", "message": "slow"})
-        Told(message='slow', code='rate_limit_error', status=429, moderated=False)
+        Told(message='slow', code='rate_limit_error', status=429, moderated=False, retry_after=None)
     """
     message = fields.get("message") or fields.get("detail") or fields.get("error")
     number = fields.get("code")
@@ -71,12 +74,15 @@ def told(fields: Mapping[str, Any]) -> Told:
     if not 400 <= status < 600:
         status = next((_STATUS[name] for name in names if name in _STATUS), 0)
     more = fields.get("metadata")
+    message = message if isinstance(message, str) else None
+    wait = hints.wait_in_details(fields.get("details"))
     return Told(
-        message if isinstance(message, str) else None,
+        message,
         names[0] if names else None,
         status or None,
         any(name.lower() in _MODERATED for name in names)
         or (isinstance(more, Mapping) and bool(more.get("reasons") or more.get("flagged_input"))),
+        hints.wait_in_words(message) if wait is None and message is not None else wait,
     )
 
 

@@ -1,4 +1,4 @@
-"""asyncflow/http/hints.py: what headers say about when to come back."""
+"""asyncflow/http/hints.py: what an answer says about when to come back."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from asyncflow.http.hints import (
     request_id,
     retry_after,
     should_retry,
+    wait_in_details,
+    wait_in_words,
 )
 
 DATE = "Fri, 20 Nov 2026 12:00:00 GMT"
@@ -67,6 +69,59 @@ def test_no_header_breaks_it(headers: list[tuple[str, str]]) -> None:
     encoded = [(name, value.encode("utf-8", "replace")) for name, value in headers]
     found = retry_after(httpx.Headers(encoded))  # type: ignore[arg-type]
     assert found is None or (0 <= found <= 7 * 86400 and math.isfinite(found))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Limit 3, Used 3, Requested 1. Please try again in 20s. Visit https://a.b", 20.0),
+        ("Please try again in 1.2s.", 1.2),
+        ("Please try again in 20ms. Visit", 0.02),
+        ("Please try again in 6m0s.", 360.0),
+        ("Please try again in 9m38.016s. Need more tokens?", 578.016),
+        ("Please try again in 1h2m3s", 3723.0),
+        ("Please retry after 20 seconds.", 20.0),
+        ("Rate limit is exceeded. Try again in 30 seconds.", 30.0),
+        ("Try again in 1 minute.", 60.0),
+        ("Please retry in 57.238747106s.", 57.238747106),
+        ('{"error": {"details": [{"retryDelay": "34s"}]}}', 34.0),  # another server's body, quoted
+        ("Please try again in 2s, or try again in 9s", 2.0),
+        ("Please try again in 5", None),
+        ("Please try again in 5 apples", None),
+        ("Please try again in 5mm", None),
+        ("Please try again in -5s", None),
+        ("Please try again in 1e3s", None),
+        ("Please try again in inf s", None),
+        ("Please try again in 99999999s", None),  # three years
+        ("Please try again in 6d", None),
+        ("Please try again later.", None),
+        ("", None),
+    ],
+)
+def test_a_wait_in_words(text: str, seconds: float | None) -> None:
+    """What providers write where no header says it; nonsense, and more than a week, counts as not said."""
+    found = wait_in_words(text)
+    assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"),
+    [("34s", 34.0), ("34.07s", 34.07), ("0s", 0.0), ("57.238747106s", 57.238747106)]
+    + [(delay, None) for delay in ("", "s", "34", 34, "-1s", "infs", "nans", "1e3s", "99999999s", None, {})],
+)
+def test_a_wait_in_the_details(delay: object, seconds: float | None) -> None:
+    """A `RetryInfo` says it, wherever it stands in the list."""
+    kind = "type.googleapis.com/google.rpc."
+    details = ["x", {"@type": kind + "Help", "links": []}, {"@type": kind + "RetryInfo", "retryDelay": delay}]
+    assert wait_in_details(details) == seconds
+    assert wait_in_details({"retryDelay": delay}) is None
+
+
+@given(st.text(max_size=200), st.sampled_from(["try again in ", "retry after ", 'retryDelay": "']))
+def test_no_words_break_it(text: str, before: str) -> None:
+    """Whatever follows, the answer is None or a wait of at most a week."""
+    found = wait_in_words(before + text)
+    assert found is None or 0 <= found <= 7 * 86400
 
 
 def test_quotas_of_openai() -> None:

@@ -80,3 +80,47 @@ def test_a_status_with_words(
 def test_an_error_told_with_a_good_status(error: Any, kind: type[errors.HTTPError]) -> None:
     """In a body or in an event of a stream: its type, code or number says what it is."""
     assert type(reported(_answer(200, {}), error)) is kind
+
+
+_RETRY_INFO = [
+    {"@type": "type.googleapis.com/google.rpc.Help", "links": []},
+    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"},
+]
+_FULL = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "60s"}
+
+
+@pytest.mark.parametrize(
+    ("error", "headers", "seconds"),
+    [
+        ({"code": 429, "status": "RESOURCE_EXHAUSTED", "message": _QUOTA, "details": _RETRY_INFO}, {}, 34.07),
+        ({"message": "Please retry in 9s.", "details": _RETRY_INFO}, {}, 34.07),
+        ({"message": "slow", "details": _RETRY_INFO}, {"retry-after": "2"}, 2.0),
+        ({"message": "Please try again in 20ms."}, {}, 0.02),
+        ({"message": "Please try again in 20ms."}, {"retry-after-ms": "5"}, 0.005),
+        (
+            {"message": "Please try again in 1.5s."},
+            _FULL,
+            1.5,
+        ),  # the other is of the whole
+        ({"message": "slow"}, _FULL, 60.0),
+        ({"message": "slow", "details": "later"}, {}, None),
+        ("Rate limit is exceeded. Try again in 30 seconds.", {}, 30.0),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda error: {"error": error}, lambda error: [{"error": error}]])
+def test_a_wait_that_no_header_says(
+    error: Any, headers: dict[str, str], seconds: float | None, wrap: Any
+) -> None:
+    """A refusal's body says when to come back; a `Retry-After` counts before it."""
+    found = from_status(_answer(429, wrap(error), headers))
+    assert isinstance(found, errors.RateLimitedError) and found.retry_after == seconds
+
+
+def test_a_wait_of_another_failure() -> None:
+    """A server that is overloaded says it too, in a body that is no JSON, and in an event of a stream."""
+    request = httpx.Request("POST", "http://a.b/v1")
+    page = httpx.Response(503, content=b"<h1>Busy</h1> Please retry after 7 seconds.", request=request)
+    found = from_status(page)
+    assert isinstance(found, errors.ServerError) and found.retry_after == 7.0
+    event = reported(_answer(200, {}), {"code": 429, "message": "slow", "details": _RETRY_INFO})
+    assert isinstance(event, errors.RateLimitedError) and event.retry_after == 34.07
