@@ -117,9 +117,8 @@ class Pulse:
 
 
 class Counted(Protocol):
-    """Whoever counts items while it is at work: a pool."""
+    """Whoever counts items while it is at work: a pool's tally."""
 
-    started: int
     succeeded: int
     failed: int
     skipped: int
@@ -127,6 +126,8 @@ class Counted(Protocol):
     retries: int
     waiting: int
 
+    @property
+    def started(self) -> int: ...
     @property
     def cancelled(self) -> int: ...
     @property

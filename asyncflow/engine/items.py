@@ -13,46 +13,44 @@ own for each item would double its price.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import replace
-from functools import partial
 from types import CoroutineType
 from typing import Any
 
 from asyncflow.clock import SYSTEM
-from asyncflow.engine.alone import Alone, Turns
+from asyncflow.engine.alone import Turns
 from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import (
     add_note,
     crashed_outcome,
-    describe,
-    explain,
     failed_outcome,
     left_undone,
     own_error,
-    release_frames,
     skipped_outcome,
 )
-from asyncflow.engine.journal import GRACE, Place
+from asyncflow.engine.intake import Intake
+from asyncflow.engine.journal import GRACE
+from asyncflow.engine.ledger import Ledger
 from asyncflow.engine.on_error import RAISE, OnError
-from asyncflow.engine.parking import Parked, Parking
+from asyncflow.engine.parking import Parked
 from asyncflow.engine.slot import Deadlines, Slot
-from asyncflow.engine.source import END, Source
+from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.stopping import Halted
-from asyncflow.engine.tasks import Crew, LoneCrew, Waker
+from asyncflow.engine.tally import Tally
+from asyncflow.engine.tasks import Crew, LoneCrew
 from asyncflow.errors import BudgetSpentError, StoreError, TooManyFailuresError
-from asyncflow.events import ItemFinished, NodeFinished, NodeStarted, Statistics
-from asyncflow.outcome import Failed, Ok, Outcome, Skipped
+from asyncflow.events import NodeFinished, NodeStarted, Statistics
+from asyncflow.outcome import Failed, Ok, Skipped
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
 
 
 class Pool:
-    """See the module.
+    """See the module. What comes next is `Intake`'s to say, what has come of it `Tally`'s, and what a journal
+    keeps of it `Ledger`'s; here are the workers, their beginning and their end.
 
     Args:
         step: What is done with each item.
@@ -66,46 +64,26 @@ class Pool:
     """
 
     __slots__ = (
-        "_all_committed",
         "_base",
-        "_began",
+        "_concurrency",
         "_crew",
         "_cut",
         "_deadlines",
-        "_deliver",
-        "_detour",
-        "_dropped",
-        "_ended",
-        "_exhausted",
+        "_error",
         "_give_up",
         "_guarded",
-        "_idle",
+        "_intake",
         "_ledger",
-        "_lost",
         "_most",
-        "_most_uncommitted",
         "_on_error",
-        "_parking",
-        "_pulling",
         "_results",
+        "_run",
         "_slots",
+        "_source",
+        "_step",
+        "_tally",
         "_threads",
-        "_turns",
-        "_uncommitted",
-        "_until",
         "_workers",
-        "concurrency",
-        "error",
-        "failed",
-        "place",
-        "recalled",
-        "retries",
-        "skipped",
-        "source",
-        "started",
-        "step",
-        "succeeded",
-        "waiting",
     )
 
     def __init__(
@@ -120,24 +98,16 @@ class Pool:
         deliver: Callable[[Any], None] | None = None,
         window: int | None = None,
     ) -> None:
-        self.step = step
-        self.place = run
-        self.source = source
-        self.concurrency = concurrency
-        self.error: BaseException | None = None
-        self.started = 0
-        self.succeeded = 0
-        self.failed = 0
-        self.skipped = 0
-        self.retries = 0
-        self.recalled = 0
-        self.waiting = 0
-        self._began = run.host.now()
+        self._step = step
+        self._run = run
+        self._source = source
+        self._concurrency = concurrency
         self._on_error = on_error
         self._results = results
-        self._deliver = deliver
-        #: Taking from the source stops at this many started items.
-        self._until: float = math.inf if window is None else window
+        self._error: BaseException | None = None
+        #: Whether anything was left undone.
+        self._cut = False
+        self._give_up: Callable[[], None] | None = None
         self._guarded = step.guarded(run)
         self._base = copy_context()
         self._crew: Crew | None = None
@@ -146,73 +116,27 @@ class Pool:
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(run.host, self._slots) if step.timed else None
         self._threads = ThreadPool(concurrency) if step.mode is Mode.THREAD else None
-        self._ledger: Place | None = None
-        #: Whether there was a ledger that keeps nothing any more.
-        self._lost = False
-        if run.journal is not None and step.exec:
-            self._ledger = run.place(step.key, step.call, step.result_type)
-        #: The gate that all pass in a run with suspects.
-        self._turns: Turns | None = None
-        if run.alone is not None and self._ledger is not None:
-            self._turns = Turns(Alone() if run.host.blocking else run.alone, self._wake_all)
-        self._uncommitted = 0
-        self._most_uncommitted = max(64, concurrency)
-        self._give_up: Callable[[], None] | None = None
-        #: Items that were taken and given up without an outcome, and whether anything was left undone.
-        self._dropped = 0
-        self._cut = False
-        self._all_committed: Waker | None = None
-        self._exhausted = False
-        self._ended = False
-        self._pulling = False
-        self._parking = Parking(run.host, self._came_due)
-        self._idle: deque[Waker] = deque()
-        #: Whether the next item cannot simply be taken from the source. Kept by `_review`, so that the hot
-        #: path makes one test.
-        self._detour = source.next is None or self._turns is not None
-
-    # What it is doing.
-
-    @property
-    def parked(self) -> int:
-        """Items between two attempts."""
-        return 0 if self._ended else len(self._parking)
-
-    @property
-    def halted(self) -> bool:
-        """Whether no attempt may begin any more."""
-        return self._parking.halted
-
-    @property
-    def in_flight(self) -> int:
-        """Items that a worker holds."""
-        return 0 if self._ended else self._unfinished
-
-    @property
-    def cancelled(self) -> int:
-        """Items that were cut off when the call ended."""
-        return self._dropped + (self._unfinished + self.parked if self._ended else 0)
-
-    @property
-    def _unfinished(self) -> int:
-        ended = self.succeeded + self.failed + self.skipped + self._dropped
-        return self.started - ended - self.parked
+        self._intake = Intake(source, run, concurrency, window=window, results=results, drain=self.drain)
+        self._tally = Tally(
+            step.name,
+            run,
+            self._intake,
+            length=source.length,
+            on_error=on_error,
+            results=results,
+            deliver=deliver,
+            stop=self.stop,
+        )
+        self._ledger: Ledger | None = None
+        place = run.place(step.key, step.call, step.result_type) if step.exec else None
+        if place is not None:
+            most = max(64, concurrency)
+            show = self._tally.show
+            self._ledger = Ledger(place, run, self._intake, most=most, show=show, stop=self.stop)
 
     def statistics(self) -> Statistics:
         """A frozen copy of the counts at this moment."""
-        return Statistics(
-            started=self.started,
-            succeeded=self.succeeded,
-            failed=self.failed,
-            skipped=self.skipped,
-            cancelled=self.cancelled,
-            in_flight=self.in_flight,
-            waiting=self.waiting,
-            parked=self.parked,
-            recalled=self.recalled,
-            retries=self.retries,
-            seconds=self.place.host.now() - self._began,
-        )
+        return self._tally.statistics()
 
     # Running it.
 
@@ -223,59 +147,63 @@ class Pool:
             The first failure, or TooManyFailuresError, as `on_error` says; what the source raised;
             Halted, if the run was asked to stop and something was left to do.
         """
-        place = self.place
-        counts, tell, host = place.counts, place.tell, place.host
-        if self.step.exec:
-            counts.pools.add(self)
-        if tell is not None:
-            tell(NodeStarted(place.path, host.now(), self.source.length, self.concurrency))
-        deaf = place.stop.listen(host, self.drain) if place.stop is not None else None
+        run, host, length = self._run, self._run.host, self._source.length
+        if self._step.exec:
+            run.counts.pools.add(self._tally)
+        if run.tell is not None:
+            run.tell(NodeStarted(run.path, host.now(), length, self._concurrency))
+        deaf = run.stop.listen(host, self.drain) if run.stop is not None else None
         try:
             async with LoneCrew(host) if self._most <= 1 else host.crew(self._halt) as self._crew:
                 # Where the number of items is known, as many start at once; else each brings two more.
-                self._hire(1 if self.source.length is None else self._most)
+                self._hire(1 if length is None else self._most)
         finally:
-            if self._uncommitted:
-                self._all_committed = host.waker()
-                if (cancelled := await host.outlast(self._all_committed)) is not None:
-                    self.error = cancelled
             if self._ledger is not None:
-                self._ledger.leave()
+                self._error = await self._ledger.settled() or self._error
+                self._ledger.close()
             if deaf is not None:
                 deaf()
-            if self._turns is not None:
-                self._turns.close()
-            if self._cut and self.error is None:
-                self.error = Halted()
-            self._ended = True
-            self._parking.close()
-            if self._give_up is not None:
-                self._give_up()
-            if self._deadlines is not None:
-                self._deadlines.close()
-            if self.step.exec:
-                counts.add(self)
-            try:
-                await self.source.aclose()
-            except Exception as exc:
-                self.error = self.error or exc
-            if tell is not None:
-                tell(NodeFinished(place.path, host.now(), self.error))
-        if self.error is not None:
-            raise self.error
+            await self._close()
+        if self._error is not None:
+            raise self._error
+
+    async def _close(self) -> None:
+        """All workers have left: let go of everything, the source at the end.
+
+        What refers back to the pool is let go of too, so that it goes without the garbage collector, which
+        costs many small pools more than a third of their time.
+        """
+        run = self._run
+        if self._cut and self._error is None:
+            self._error = Halted()
+        self._crew = self._ledger = None
+        self._tally.close()
+        self._intake.close()
+        if self._give_up is not None:
+            self._give_up()
+        if self._deadlines is not None:
+            self._deadlines.close()
+        if self._step.exec:
+            run.counts.add(self._tally)
+        try:
+            await self._source.aclose()
+        except Exception as exc:
+            self._error = self._error or exc
+        if run.tell is not None:
+            run.tell(NodeFinished(run.path, run.host.now(), self._error))
 
     def stop(self, error: BaseException) -> None:
         """End everything now; `error` is what the call raises, unless another one came first."""
-        if self.error is None or (isinstance(self.error, Halted) and isinstance(error, Exception)):
-            self.error = error
+        if self._error is None or (isinstance(self._error, Halted) and isinstance(error, Exception)):
+            self._error = error
         spare = self._halt()
         if self._crew is None:
             return
-        if self._ledger is not None and isinstance(error, Exception):
+        if self._ledger is not None and not self._ledger.lost and isinstance(error, Exception):
             # What is in flight is paid for: it may end, and is committed.
             if self._give_up is None:  # the grace of the first failure is that of all
-                self._give_up = self.place.host.call_later(GRACE, self._crew.cancel)
-            self._over()
+                self._give_up = self._run.host.call_later(GRACE, self._crew.cancel)
+            self._intake.over()
             self._leave_source()
         else:
             self._crew.cancel(spare)
@@ -286,46 +214,32 @@ class Pool:
         Returns:
             The workers whose calls a timeout has already cancelled: their cleanup may still await.
         """
-        self._exhausted = True
-        self._dropped += self._parking.halt() + (self._turns.give_up() if self._turns is not None else 0)
-        self._review()
+        self._tally.dropped += self._intake.halt()
         ending = {slot.interrupt.ending() for slot in self._slots if slot.interrupt is not None}
         ending.discard(None)
         return ending
 
     def drain(self) -> None:
         """The run is asked to stop: begin nothing more, and let what is at work end."""
-        source = self.source
-        all_taken = self._exhausted or (source.length is not None and self.started >= source.length)
-        if self._parking or self._turns or not all_taken:
+        if self._intake.remains:
             self._cut = True
         self._halt()
-        self._over()
+        self._intake.over()
         self._leave_source()
 
     def _leave_source(self) -> None:
         """Where nothing is left at work but the wait for an item that will not be begun, end that wait."""
-        ending = self._cut or (self.error is not None and self._exhausted)
-        if ending and self._pulling and self._workers == 1 and self._crew is not None:
-            self.error = self.error or Halted()
+        ending = self._cut or (self._error is not None and self._intake.exhausted)
+        if ending and self._intake.pulling and self._workers == 1 and self._crew is not None:
+            self._error = self._error or Halted()
             self._crew.cancel()
-
-    def _asked_to_stop(self) -> bool:
-        """Asked before each item is begun: who calls `drain` is the host, and it may have had no turn yet."""
-        if self.place.stop is None or not self.place.stop.asked:
-            return False
-        self.drain()
-        return True
-
-    def _take_unless_stopped(self) -> Any:
-        if self._asked_to_stop():
-            raise StopIteration
-        return self.source.next()  # type: ignore[misc]  # as in _work: there is one, but for a detour
 
     def received(self) -> None:
         """The reader has taken one more outcome, so one more item may start."""
-        self._until += 1
-        self._wake_one()
+        self._intake.until += 1
+        self._intake.wake_one()
+
+    # The workers.
 
     def _hire(self, count: int, context: Context | None = None) -> None:
         """Start workers, up to the most that make sense, each in a copy of `context`, or of the caller's."""
@@ -336,47 +250,42 @@ class Pool:
 
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
-        step, place, results = self.step, self.place, self._results
-        call, take, now, ledger = step.call, self.source.next, SYSTEM.now, self._ledger
-        if place.stop is not None and take is not None:
-            take = self._take_unless_stopped
+        step, run, intake, tally, ledger = self._step, self._run, self._intake, self._tally, self._ledger
+        call, take, now, results = step.call, intake.take, SYSTEM.now, self._results
+        direct = results if ledger is None and run.tell is None else None
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
-        plain = ledger is None and place.tell is None
-        pulse, patient = place.pulse, not (place.host.blocking or step.atomic)
-        last = math.inf if self.source.length is None else self.source.length
-        changed = False
-        slot = Slot(place, step, self._deadlines, self._threads, self)
+        pulse, patient = run.pulse, not (run.host.blocking or step.atomic)
+        last = math.inf if self._source.length is None else self._source.length
+        slot, spoiled = Slot(run, step, self._deadlines, self._threads, tally), False
+        self._slots.add(slot)
         current.set(slot)
         before = copy_context()
-        if self._deadlines is not None:
-            self._slots.add(slot)
         try:
             while True:  # CPython 3.11 specialises a loop early only where its end jumps back unasked
                 # Take an item.
-                if self._detour or self.started >= self._until:
-                    if self._over() or (parked := await self._next()) is None:
-                        return
-                    index, item, slot.attempt = parked.index, parked.item, parked.attempt
-                    slot.total_deadline, slot.key = parked.total_deadline, parked.key
-                    slot.spent = parked.spent
-                else:
-                    try:
-                        item = take()  # type: ignore[misc]  # None only on a detour
-                    except StopIteration:
-                        self._exhausted = self._detour = True
-                        continue
-                    except Exception as exc:
-                        self._source_failed(exc)
-                        continue
-                    index, slot.attempt, slot.total_deadline = self.started, 1, math.inf
-                    self.started = index + 1
-                    if results is not None:
-                        results.append(None)
-                if self._workers < self._most and not self._exhausted:
+                try:
+                    if intake.detour or intake.started >= intake.until:
+                        if (parked := await intake.next()) is None:
+                            return
+                        slot.take_up(parked)
+                        index, item = parked.index, parked.item
+                    else:
+                        slot.item = item = take()
+                        slot.index = index = intake.started
+                        slot.attempt, slot.total_deadline = 1, math.inf
+                        intake.started = index + 1
+                        if results is not None:
+                            results.append(None)
+                except StopIteration:
+                    intake.end()
+                    continue
+                except Exception as exc:
+                    self._source_failed(exc)
+                    continue
+                if self._workers < self._most and not intake.exhausted:
                     self._hire(2, self._base)
                 # Run it.
-                slot.index, slot.item = index, item
-                if ledger is not None and slot.attempt == 1 and await self._recalled(ledger, slot):
+                if ledger is not None and slot.attempt == 1 and not await self._begins(ledger, slot):
                     continue
                 try:
                     if guarded:
@@ -388,121 +297,81 @@ class Pool:
                 except BaseException as exc:
                     await self._attempt_failed(slot, exc)
                 else:
-                    if results is not None and plain:
-                        self.succeeded += 1
-                        results[index] = value
+                    if direct is not None:
+                        tally.succeeded += 1
+                        direct[index] = value
                     else:
                         self._end(slot, Ok(value, index, slot.name, item, slot.attempt))
                 # Leave no traces, and the loop to others.
                 try:
-                    changed = copy_context() != before
+                    spoiled = copy_context() != before
                 except Exception:  # the values in it may not be comparable
-                    changed = True
-                if changed:
+                    spoiled = True
+                if spoiled:
                     return
-                if patient and now() >= pulse.rest and self.started < last:
+                if patient and now() >= pulse.rest and intake.started < last:
                     await pulse.let_others_run()
         except BaseException as exc:
-            # A cancellation, Ctrl-C, an exit, a store that fails: not an item's failure. The call raises it.
-            if ledger is not None and isinstance(exc, StoreError):
-                self._ledger_lost(exc)
-            else:
-                self.stop(exc)
-            if place.host.cancelled(exc):
+            if self._broke(exc):
                 raise
         finally:
-            if self._deadlines is not None:
-                self._slots.discard(slot)
-            self._workers -= 1
-            if changed:
-                self._hire(1, self._base)
-            if self._cut or self.error is not None:
-                self._leave_source()
-            self._crew.leave()  # type: ignore[union-attr]  # there is one while there are workers
+            self._left(slot, spoiled)
 
-    def _over(self) -> bool:
-        """Whether no worker will find another item. Those that wait for one are told."""
-        if not self._exhausted or self._parking or self._turns:
-            return False
-        while self._idle:
-            self._idle.popleft().set()
+    def _broke(self, exc: BaseException) -> bool:
+        """A worker meets what is no item's failure: a cancellation, Ctrl-C, an exit, a store that fails.
+        The call raises it. Returns whether the worker raises it too."""
+        if self._ledger is not None and isinstance(exc, StoreError):
+            self._ledger.lose(exc)
+        else:
+            self.stop(exc)
+        return self._run.host.cancelled(exc)
+
+    def _left(self, slot: Slot, spoiled: bool) -> None:
+        """A worker leaves; where items have changed its context, another takes its place."""
+        assert self._crew is not None
+        self._slots.discard(slot)
+        slot.interrupt = None  # it knows the task, whose context knows the slot
+        self._workers -= 1
+        if spoiled:
+            self._hire(1, self._base)
+        if self._cut or self._error is not None:
+            self._leave_source()
+        self._crew.leave()
+
+    # What becomes of an item.
+
+    async def _begins(self, ledger: Ledger, slot: Slot) -> bool:
+        """Whether the item runs, and now; if not, its outcome is handed on, or it is kept aside."""
+        turns = ledger.turns
+        if turns is None or not slot.key:  # else it was kept aside, and its turn has come
+            ledger.identify(slot)
+            if ledger.has_records and await self._recalled(ledger, slot):
+                return False
+            if turns is not None and not self._passes(ledger, turns, slot):
+                return False
+        ledger.begin(slot)
         return True
 
-    async def _next(self) -> Parked | None:
-        """The next item by the longer way: one whose wait is over, or from a source that may wait."""
-        while not self._asked_to_stop() and not self._over():
-            if self._parking.due:
-                parked = self._parking.take()
-                self._review()
-                self._wake_one()  # fewer are parked: there may be room for one more from the source
-                return parked
-            if self._turns and (kept := self._turns.next()) is not None:
-                return kept
-            room = (
-                self.started < self._until
-                and len(self._parking) < self.concurrency
-                and not (self._turns is not None and self._turns.closed)
-                and self._uncommitted < self._most_uncommitted
-            )
-            if self._exhausted or self._pulling or not room:
-                await self._wait()
-                continue
-            self._pulling = True
-            try:
-                item = await self.source.pull()
-            except Exception as exc:
-                self._source_failed(exc)
-                continue
-            finally:
-                self._pulling = False
-                self._wake_one()
-            if item is END:
-                self._exhausted = True
-                self._review()
-                continue
-            if self._asked_to_stop() or self._exhausted:  # meanwhile: nothing more begins
-                return None
-            index = self.started
-            self.started = index + 1
-            if self._results is not None:
-                self._results.append(None)
-            return Parked(index, item, 1, math.inf)
-        return None
+    async def _recalled(self, ledger: Ledger, slot: Slot) -> bool:
+        """Whether an earlier process has the item's outcome, which is handed on."""
+        kept = await ledger.recall(slot)
+        if kept is None:
+            if halted := self._tally.halted:  # meanwhile
+                self._drop(slot)
+            return halted
+        self._tally.recalled += not isinstance(kept, Skipped)
+        self._tally.show(kept)
+        if SYSTEM.now() >= self._run.pulse.rest:  # reading back may never suspend
+            await self._run.pulse.let_others_run()
+        return True
 
-    async def _wait(self) -> None:
-        """Until something may have changed for `_next`."""
-        waker = self.place.host.waker()
-        self._idle.append(waker)
-        try:
-            await waker.wait()
-        finally:
-            if waker in self._idle:
-                self._idle.remove(waker)
-
-    def _wake_one(self) -> None:
-        if self._idle:
-            self._idle.popleft().set()
-
-    def _wake_all(self) -> None:
-        for _ in range(len(self._idle)):
-            self._wake_one()
-
-    def _came_due(self, count: int) -> None:
-        for _ in range(count):
-            self._wake_one()
-        self._review()
-
-    def _review(self) -> None:
-        self._detour = bool(
-            self.source.next is None
-            or self._turns is not None
-            or self._exhausted
-            or self._parking.due
-            or len(self._parking) >= self.concurrency
-            or self._uncommitted >= self._most_uncommitted
-        )
-
-    # When something fails.
+    def _passes(self, ledger: Ledger, turns: Turns, slot: Slot) -> bool:
+        """Whether the item may begin now, in a run with suspects."""
+        verdict = ledger.verdict(slot)
+        if verdict == "quarantine":
+            self._end(slot, crashed_outcome(slot))
+            return False
+        return turns.admits(Parked(slot.index, slot.item, 1, math.inf, slot.key), verdict)
 
     async def _attempt_failed(self, slot: Slot, exc: BaseException) -> None:
         """Park the item for its next attempt, or end it: by its fallback, or as a failure."""
@@ -514,21 +383,12 @@ class Pool:
             raise exc
         if isinstance(error, BudgetSpentError) and self._on_error.keep:
             self._withdraw(slot)
-            self._show(skipped_outcome(error, slot))
+            self._tally.show(skipped_outcome(error, slot))
             return
         try:
             wait = wait_after(slot, error)
             if wait is not None:
-                if self._parking.halted:
-                    self._drop(slot)
-                    return
-                self.retries += 1
-                retrying(slot, error, wait)
-                attempt = slot.attempt + 1
-                parked = Parked(slot.index, slot.item, attempt, slot.total_deadline, slot.key, slot.spent)
-                slot.spent = None
-                self._parking.park(parked, wait)
-                self._review()
+                self._park(slot, error, wait)
                 return
             value = await fall_back(slot, error)
         except Exception as final:
@@ -536,127 +396,49 @@ class Pool:
             return
         self._end(slot, Ok(value, slot.index, slot.name, slot.item, slot.attempt))
 
+    def _park(self, slot: Slot, error: Exception, wait: float) -> None:
+        """The item waits for its next attempt, if there is one."""
+        if self._tally.halted:
+            self._drop(slot)
+            return
+        self._tally.retries += 1
+        retrying(slot, error, wait)
+        self._intake.parking.park(slot.put_down(), wait)
+        self._intake.review()
+
     def _drop(self, slot: Slot) -> None:
         """The item is given up without an outcome."""
         self._withdraw(slot)
-        self._dropped += 1
+        self._tally.dropped += 1
         self._cut = True
 
     def _withdraw(self, slot: Slot) -> None:
         """The item is no longer in flight, and nothing of it is recorded."""
         slot.spent = None
         if self._ledger is not None:
-            self._ledger.withdraw(slot.key)
-        if self._turns is not None:
-            self._turns.leave(slot.key)
+            self._ledger.withdraw(slot)
 
     def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
         """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
         if self._ledger is None:
-            if not self._lost:  # else it will never be committed, so nobody sees it
-                self._show(outcome)
+            self._tally.show(outcome)
             return
-        self._uncommitted += 1
         if isinstance(outcome, Failed) and not self._on_error.keep:
             self._halt()  # the call ends with it, once it is committed: nothing more is paid for
         try:
-            self._ledger.commit(slot.key, outcome, partial(self._committed, outcome, slot.key), slot.spent)
-            slot.spent = None
+            self._ledger.commit(slot, outcome)
         except Exception as exc:  # the value cannot be stored: that is what became of the item
-            self._uncommitted -= 1
-            if isinstance(outcome, Failed) or isinstance(exc, StoreError):
-                self._ledger_lost(exc)
-            else:
-                self._end(slot, failed_outcome(exc, slot))
-        if self._uncommitted >= self._most_uncommitted:
-            self._review()
-
-    def _committed(self, outcome: Ok[Any] | Failed, key: bytes, error: BaseException | None) -> None:
-        self._uncommitted -= 1
-        if self._turns is not None:
-            self._turns.leave(key)
-        if error is None:
-            self._show(outcome)
-        else:
-            self._ledger_lost(error)
-        self._review()
-        self._wake_one()
-        if not self._uncommitted and self._all_committed is not None:
-            self._all_committed.set()
-
-    def _ledger_lost(self, error: BaseException) -> None:
-        """Nothing is kept any more, so nothing goes on: what is in flight is cut off."""
-        self._ledger, self._lost = None, True
-        self.place.counts.refused(error)
-        self.stop(error)
-
-    async def _recalled(self, ledger: Place, slot: Slot) -> bool:
-        """Whether the item does not run: an earlier process has its outcome, which is handed on."""
-        if self._turns is not None and slot.key:  # it was kept at the gate, and may begin
-            ledger.begin(slot.key)
-            return False
-        slot.key = ledger.key_of(slot.item)
-        if ledger.has_records:
-            kept = await ledger.recall(slot.key)
-            if kept is not None:
-                self.recalled += not isinstance(kept, Skipped)
-                self._show(replace(kept, index=slot.index, key=slot.name, item=slot.item))
-                if SYSTEM.now() >= self.place.pulse.rest:  # reading back may never suspend
-                    await self.place.pulse.let_others_run()
-                return True
-            if self._parking.halted:  # meanwhile
-                self._drop(slot)
-                return True
-        if self._turns is not None and not self._passes(self._turns, slot):
-            return True
-        ledger.begin(slot.key)
-        return False
-
-    def _passes(self, turns: Turns, slot: Slot) -> bool:
-        """Whether the item may begin now, in a run with suspects."""
-        verdict = self._ledger.verdict(slot.key) if self._ledger is not None else "run"
-        if verdict == "quarantine":
-            self._end(slot, crashed_outcome(slot))
-            return False
-        return turns.admits(Parked(slot.index, slot.item, 1, math.inf, slot.key), verdict)
-
-    def _show(self, outcome: Outcome[Any]) -> None:
-        """Hand an outcome on, and stop if it is a failure too many."""
-        if self.place.tell is not None:
-            self.place.tell(ItemFinished(self.place.path, self.place.host.now(), outcome))
-        if isinstance(outcome, Ok):
-            self.succeeded += 1
-        elif isinstance(outcome, Skipped):
-            self.skipped += 1
-        else:
-            self.failed += 1
-            if not self._on_error.keep:
-                explain(outcome.error, self.step.name, outcome.attempts, outcome.index, outcome.item)
-                self.stop(outcome.error)
-                return
-            release_frames(outcome.error)
-        if self._results is not None:
-            self._results[outcome.index] = outcome.value if isinstance(outcome, Ok) else outcome
-        elif self._deliver is not None:
-            self._deliver(outcome)
-        ended = self.failed + self.succeeded
-        if isinstance(outcome, Failed) and self._on_error.enough(self.failed, ended, self.source.length):
-            self.stop(
-                TooManyFailuresError(
-                    f"{self.step.name}: {self.failed} items have failed, of {ended} that ended; the last was "
-                    f"item {outcome.index}: {describe(outcome.error)}"
-                )
-            )
+            self._end(slot, failed_outcome(exc, slot))
 
     def _source_failed(self, error: Exception) -> None:
         """Nothing more will come. What is at work is finished first where somebody receives it."""
-        add_note(error, f"asyncflow: {self.step.name}: raised by the source of items, at item {self.started}")
+        started = self._intake.started
+        add_note(error, f"asyncflow: {self._step.name}: raised by the source of items, at item {started}")
         if self._results is not None and not self._on_error.keep:
             self.stop(error)
         else:
-            self.error = self.error or error
-            self._exhausted = True
-            self._review()
+            self._error = self._error or error
+            self._intake.end()
 
 
 async def collect(

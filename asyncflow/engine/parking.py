@@ -77,7 +77,7 @@ class Parking:
 
     def halt(self) -> int:
         """Give up all that are here, and all that may still come. Returns how many were here."""
-        self.close()
+        self._unwatch()
         self.halted = True
         count = len(self)
         self._waiting.clear()
@@ -85,7 +85,11 @@ class Parking:
         return count
 
     def close(self) -> None:
-        """Let go of the timer."""
+        """Let go of the timer, and of who is told."""
+        self._unwatch()
+        del self._came_due
+
+    def _unwatch(self) -> None:
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
@@ -93,7 +97,7 @@ class Parking:
     def _watch(self) -> None:
         at = self._waiting[0][0] if self._waiting else math.inf
         if at < self._look_at:
-            self.close()
+            self._unwatch()
             self._look_at = at
             self._cancel = self._host.call_later(at - self._host.now(), self._look)
 

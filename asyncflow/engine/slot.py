@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from asyncflow.engine.context import Cap, Counted, Run
+from asyncflow.engine.parking import Parked
 from asyncflow.engine.step import Step
 from asyncflow.engine.tasks import Host, Interrupt
 from asyncflow.errors import ItemTimeoutError
@@ -98,6 +99,17 @@ class Slot:
         self.paused: list[_Pause] = []
         self.interrupt: Interrupt | None = None
         self.spent: Spent | None = None
+
+    def take_up(self, parked: Parked) -> None:
+        """Hold an item that was parked."""
+        self.index, self.item, self.key = parked.index, parked.item, parked.key
+        self.attempt, self.total_deadline = parked.attempt, parked.total_deadline
+        self.spent = parked.spent
+
+    def put_down(self) -> Parked:
+        """Let go of the item, which waits for its next attempt."""
+        spent, self.spent = self.spent, None
+        return Parked(self.index, self.item, self.attempt + 1, self.total_deadline, self.key, spent)
 
     @property
     def owner(self) -> object:
