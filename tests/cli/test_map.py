@@ -55,8 +55,8 @@ def test_rows_keep_what_they_had_and_get_an_answer(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "in.jsonl",
         "out.jsonl",
-        "runs.db",
-        "runs.db.lock",
+        "out.jsonl.runs.db",
+        "out.jsonl.runs.db.lock",
     ]
 
 

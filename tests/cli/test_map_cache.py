@@ -11,7 +11,7 @@ import pytest
 from asyncflow.testing import SimulatedProvider
 
 
-@pytest.mark.parametrize("cache", ["responses.db", "runs.db"])
+@pytest.mark.parametrize("cache", ["responses.db", "one.jsonl.runs.db"])
 def test_another_output_pays_only_for_what_is_new(
     ask: Any, rows: Any, read: Any, tmp_path: Path, provider: SimulatedProvider, cache: str
 ) -> None:

@@ -134,7 +134,7 @@ USAGE = [
     (("folder.jsonl", "-o", "out.jsonl"), "folder.jsonl: it is no plain file"),
     (("loop.jsonl", "-o", "out.jsonl"), "loop.jsonl: Too many levels of symbolic links"),
     (("in.jsonl",), "-o is missing"),
-    (("in.jsonl", "-o", "there.jsonl"), "there.jsonl: it exists, and runs.db holds no run"),
+    (("in.jsonl", "-o", "there.jsonl"), "there.jsonl: it exists, and there.jsonl.runs.db holds no run"),
     (("in.jsonl", "-o", "in.jsonl", "--overwrite"), "it is the input itself"),
     (("in.jsonl", "-o", "folder.jsonl", "--overwrite"), "it is a folder"),
     (("in.jsonl", "-o", "nowhere/out.jsonl"), "there is no folder nowhere"),

@@ -330,10 +330,53 @@ def test_the_store_may_lie_elsewhere(
     rows({"n": 1})
     (tmp_path / "other").mkdir()
     assert ask(*OUT, "--prompt", "{n}", "--store", "other/x.db").returncode == 0
-    assert not (tmp_path / "runs.db").exists()
+    assert not list(tmp_path.glob("*runs.db"))
     absolute = tmp_path / "other" / ".." / "out.jsonl"
     assert ask("in.jsonl", "-o", absolute, "--prompt", "{n}", "--store", "other/x.db").returncode == 0
     assert len(asked(provider)) == 1
+
+
+def test_a_run_of_before_is_found_in_the_store_of_its_folder(
+    ask: Any, here: Any, rows: Rows, tmp_path: Path, provider: SimulatedProvider
+) -> None:
+    """An earlier version kept the runs of all outputs in runs.db: there such a run goes on, and new outputs
+    have stores of their own."""
+    rows({"n": 1}, {"n": 2})
+    for out in ("one.jsonl", "two.jsonl"):
+        assert ask("in.jsonl", "-o", out, "--prompt", "{n}", "--store", "runs.db").returncode == 0
+    rows({"n": 1}, {"n": 2}, {"n": 3})
+    asked(provider)
+    for out, expected in (("one.jsonl", ["3"]), ("two.jsonl", ["3"]), ("new.jsonl", ["1", "2", "3"])):
+        assert ask("in.jsonl", "-o", out, "--prompt", "{n}").returncode == 0
+        assert sorted(asked(provider)) == expected
+    assert {path.name for path in tmp_path.glob("*.db")} == {"runs.db", "new.jsonl.runs.db"}
+    assert [one["store"] for one in json.loads(here("runs", "list", "--json").stdout)] == [
+        "runs.db",
+        "runs.db",
+        "new.jsonl.runs.db",
+    ]
+
+
+def test_two_outputs_in_one_folder_are_made_at_the_same_time(
+    child: Callable[..., Any], ask: Any, here: Any, rows: Rows, tmp_path: Path, provider: SimulatedProvider
+) -> None:
+    """While one map is at work another goes from its beginning to its end; both runs are in the list."""
+    path = rows({"n": 1})
+    waiting = threading.Event()
+
+    async def reply(one: Asked) -> str:
+        waiting.set()
+        await asyncio.Event().wait()
+        return ""
+
+    with SimulatedProvider(reply=reply, latency=0) as slow:
+        command = ("map", path, "--prompt", "{n}", "--model", "m", "--base-url", slow.base_url)
+        running = child(*command, "-o", tmp_path / "slow.jsonl")
+        assert waiting.wait(30)
+        assert ask("in.jsonl", "-o", "fast.jsonl", "--prompt", "{n}").returncode == 0
+        found = {one["store"]: one["status"] for one in json.loads(here("runs", "list", "--json").stdout)}
+        assert found == {"slow.jsonl.runs.db": "running", "fast.jsonl.runs.db": "finished"}
+        running.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP")

@@ -79,6 +79,39 @@ def test_runs_are_listed_with_their_counts(here: Here, tmp_path: Path) -> None:
     assert here("runs", "list", "--status", "odd").returncode == 2
 
 
+def test_all_stores_of_the_folder_are_looked_into(here: Here, tmp_path: Path) -> None:
+    """Unless one is named: runs.db and those of outputs, as one list, in which a run is found by its name."""
+    recorded(tmp_path / "runs.db", "old", range(3))
+    recorded(tmp_path / "a.csv.runs.db", "first", range(3))
+    recorded(tmp_path / "b.csv.runs.db", "second", range(4))
+    recorded(tmp_path / "other.db", "elsewhere", range(3))
+    listed = here("runs", "list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["RUN", "old", "first", "second"]
+    assert "STORE" in listed[0] and listed[2].endswith("a.csv.runs.db")
+    assert json.loads(here("runs", "show", "--json").stdout)["store"] == "b.csv.runs.db"
+    assert json.loads(here("runs", "show", "fir", "--json").stdout)["id"] == "first"
+    assert len(here("runs", "export", "first").stdout.splitlines()) == 3
+    assert len(json.loads(here("items", "list", "old", "--json").stdout)) == 3
+    assert here("items", "retry", "second", "--failed").returncode == 0
+    assert json.loads(here("runs", "show", "second", "--json").stdout)["again"] == 1
+    one = json.loads(here("runs", "list", "--json", "--store", "a.csv.runs.db").stdout)
+    assert [each["id"] for each in one] == ["first"]
+    ran = here("runs", "rm", "old", "second", "--yes")
+    assert ran.returncode == 0 and "runs.db: " in ran.stderr and "b.csv.runs.db: " in ran.stderr
+    assert [each["id"] for each in json.loads(here("runs", "list", "--json").stdout)] == ["first"]
+    removed = json.loads(here("runs", "rm", "--older-than", "0", "--yes", "--json").stdout)
+    assert removed["removed"] == ["first"] and removed["bytes_after"] <= removed["bytes_before"]
+
+
+def test_a_run_that_is_in_two_stores_is_not_guessed(here: Here, tmp_path: Path) -> None:
+    """A copied store has the same runs: which is meant, --store says."""
+    recorded(tmp_path / "runs.db", "one", range(3))
+    (tmp_path / "copy.runs.db").write_bytes((tmp_path / "runs.db").read_bytes())
+    ran = here("runs", "show", "one")
+    assert ran.returncode == 2 and "runs.db and copy.runs.db" in ran.stderr and "--store" in ran.stderr
+    assert here("runs", "show", "one", "--store", "copy.runs.db").returncode == 0
+
+
 @pytest.mark.parametrize("name", ["one", "on", "@last"])
 def test_a_run_is_shown_with_sums_and_errors(here: Here, tmp_path: Path, name: str) -> None:
     """By id, by a unique beginning, or as @last: tokens, cost, nodes, sessions, errors with one example."""

@@ -17,7 +17,7 @@ ITEM = typer.Argument(help="An item's id, any unique beginning of it, or its key
 @app.command("list")
 def list_items(
     run: Annotated[str, RUN] = "@last",
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     outcome: Annotated[str | None, OUTCOME] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only the failed: --outcome failed.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 100,
@@ -35,7 +35,7 @@ def list_items(
 def show_item(
     run: Annotated[str, RUN],
     item: Annotated[str, ITEM],
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     json: Annotated[bool, JSON] = False,
 ) -> None:
     """All that is recorded of one item: its value, or its error with the traceback."""
@@ -49,7 +49,7 @@ def show_item(
 def retry_items(
     run: Annotated[str, RUN],
     items: Annotated[list[str] | None, ITEM] = None,
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
     done: Annotated[
         bool, typer.Option("--done", help="Items with a result may be named too; it is given up.")

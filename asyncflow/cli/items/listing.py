@@ -7,7 +7,7 @@ import shutil
 from typing import Any
 
 from asyncflow.cli.store.items import Items, records_of
-from asyncflow.cli.store.reading import Opened, opened
+from asyncflow.cli.store.reading import One, opened
 from asyncflow.cli.store.shown import for_people, money, one_line, print_json, table
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability.store import Record, RunRow
@@ -18,14 +18,14 @@ OUTCOMES = ("ok", "failed", "again", "dropped")
 _SHORT = 12
 
 
-def list_items(store: str, text: str, outcome: str | None, limit: int, as_json: bool) -> int:
+def list_items(store: str | None, text: str, outcome: str | None, limit: int, as_json: bool) -> int:
     """Print items; returns the exit code."""
     if outcome is not None and outcome not in OUTCOMES:
         raise UsageError(f"--outcome {outcome}: it is one of {', '.join(OUTCOMES)}")
     rows: list[dict[str, Any]] = []
     more = 0
-    with opened(store) as at:
-        run, how = at.run(text)
+    with opened(store) as stores:
+        at, run, how = stores.run(text)
         with at.reader.snapshot():
             items = Items(at.reader, run)
             for record in records_of(at.reader, run):
@@ -48,10 +48,10 @@ def list_items(store: str, text: str, outcome: str | None, limit: int, as_json: 
     return 0
 
 
-def show_item(store: str, text: str, item: str, as_json: bool) -> int:
+def show_item(store: str | None, text: str, item: str, as_json: bool) -> int:
     """Print one item; returns the exit code."""
-    with opened(store) as at:
-        run, _ = at.run(text)
+    with opened(store) as stores:
+        at, run, _ = stores.run(text)
         record = the_item(at, run, item)
         row = Items(at.reader, run).row(record, traceback=True)
     if as_json:
@@ -70,7 +70,7 @@ def show_item(store: str, text: str, item: str, as_json: bool) -> int:
     return 0
 
 
-def the_item(at: Opened, run: RunRow, text: str) -> Record:
+def the_item(at: One, run: RunRow, text: str) -> Record:
     """The item that is meant: by its key, or by its id or a unique beginning of that.
 
     Raises:

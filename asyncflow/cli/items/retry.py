@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from asyncflow.cli.items.listing import the_item
 from asyncflow.cli.store.items import Items, records_of
-from asyncflow.cli.store.reading import Opened, opened
+from asyncflow.cli.store.reading import One, opened
 from asyncflow.cli.store.shown import print_json
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability.crashes import verdicts
@@ -19,12 +19,14 @@ from asyncflow.errors import StoreLockedError
 _GROUP = 900
 
 
-def retry_items(store: str, text: str, names: list[str], failed: bool, done: bool, as_json: bool) -> int:
+def retry_items(
+    store: str | None, text: str, names: list[str], failed: bool, done: bool, as_json: bool
+) -> int:
     """Mark items; returns the exit code: 0 done, 2 usage, 3 refused because the run is running."""
     if not names and not failed:
         raise UsageError("which items? Name them (asyncflow items list --failed), or give --failed for all")
-    with opened(store) as at:
-        run, how = at.run(text)
+    with opened(store) as stores:
+        at, run, how = stores.run(text)
         if how == "running":
             raise StoreLockedError(f"{run.id} is running in {at.store.holder(run.id)}: end it first")
         chosen = {(record.place, record.key): record for record in _named(at, run, names, done)}
@@ -47,7 +49,7 @@ def retry_items(store: str, text: str, names: list[str], failed: bool, done: boo
     return 0
 
 
-def _named(at: Opened, run: RunRow, names: list[str], done: bool) -> Iterator[Record]:
+def _named(at: One, run: RunRow, names: list[str], done: bool) -> Iterator[Record]:
     items = Items(at.reader, run)
     suspects = {record.key.hex(): record for record in _suspects(at, run)}
     for name in names:
@@ -58,7 +60,7 @@ def _named(at: Opened, run: RunRow, names: list[str], done: bool) -> Iterator[Re
         yield record
 
 
-def _suspects(at: Opened, run: RunRow) -> list[Record]:
+def _suspects(at: One, run: RunRow) -> list[Record]:
     """Items that may not run with others, or not at all, as records to take the place of."""
     held = verdicts(at.reader.deaths(run.number))
     places = {death.key: death.place for death in at.reader.deaths(run.number)}

@@ -65,7 +65,7 @@ def map_rows(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where answers are recorded: a path, or postgresql://…; runs.db beside the output."
+            help="Where answers are recorded: a path, or postgresql://…; beside the output, OUTPUT.runs.db."
         ),
     ] = None,
     cache: Annotated[

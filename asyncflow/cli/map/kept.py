@@ -13,7 +13,7 @@ from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.result import result_of
 from asyncflow.cli.map.rows import Row
 from asyncflow.cli.store.named import Name
-from asyncflow.cli.store.reading import reader_of, without_password
+from asyncflow.cli.store.reading import DEFAULT, beside, reader_of, without_password
 from asyncflow.cli.usage import UsageError
 from asyncflow.durability import Fingerprint, as_store, compare
 from asyncflow.durability.readback import read_back
@@ -47,10 +47,16 @@ class Standing:
     cost: float = 0.0
 
 
-def store_of(job: Job) -> str:
-    """Where the runs of this output lie: beside it, in `runs.db`, unless told otherwise."""
+def stores_of(job: Job) -> list[str]:
+    """Where runs of this output may lie, first where one that begins now does.
+
+    That is beside it, under its name, unless told otherwise. Earlier versions kept the runs of all outputs of
+    a folder in one file, to which only one process can write.
+    """
     assert job.output is not None
-    return job.store if job.store is not None else str(job.output.parent / "runs.db")
+    if job.store is not None:
+        return [job.store]
+    return [str(beside(job.output)), str(job.output.parent / DEFAULT)]
 
 
 def name_of(job: Job) -> Name:
@@ -87,13 +93,17 @@ class Kept:
     """
 
     def __init__(self, job: Job) -> None:
-        self.where = without_password(store_of(job))
-        self.store: Store = as_store(store_of(job))
         self.name = name_of(job)
         self.run: RunRow | None = None
-        with reader_of(self.store) as reader:
-            if reader is not None:
-                self.run = self.name.latest(reader)
+        places = stores_of(job)
+        at = places[0]
+        for place in places:
+            with reader_of(as_store(place)) as reader:
+                if reader is not None and (found := self.name.latest(reader)) is not None:
+                    at, self.run = place, found
+                    break
+        self.where = without_password(at)
+        self.store: Store = as_store(at)
 
     def check(self, facts: Mapping[str, str], changed: str) -> list[str]:
         """How what is asked now differs from what the run was recorded with, a line each.

@@ -9,14 +9,16 @@ import typer
 
 app = typer.Typer(help="Stored runs: list and show them, write their items into a file, delete them.")
 
-STORE = typer.Option("--store", help="A path, or postgresql://… .", show_default="runs.db")
+STORE = typer.Option(
+    "--store", help="A path, or postgresql://… .", show_default="runs.db and *.runs.db in this folder"
+)
 RUN = typer.Argument(help="A run's id, any unique beginning of it, or @last.", show_default=False)
 JSON = typer.Option("--json", help="Print JSON.")
 
 
 @app.command("list")
 def list_runs(
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     status: Annotated[
         str | None,
         typer.Option(help="Only these: running, finished, failed, stopped, cancelled, interrupted."),
@@ -33,7 +35,7 @@ def list_runs(
 @app.command("show")
 def show_run(
     run: Annotated[str, RUN] = "@last",
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     json: Annotated[bool, JSON] = False,
 ) -> None:
     """One run: its sessions, its nodes, tokens and cost, and its errors by kind with one example each."""
@@ -52,7 +54,7 @@ def export_run(
             "--output", "-o", help="A .jsonl, .csv, .tsv or .parquet file; without it JSON lines are printed."
         ),
     ] = None,
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only the items that failed.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
@@ -71,7 +73,7 @@ def remove_runs(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Ids, unique beginnings of them, or @last.", show_default=False)
     ] = None,
-    store: Annotated[str, STORE] = "runs.db",
+    store: Annotated[str | None, STORE] = None,
     older_than: Annotated[
         float | None,
         typer.Option(min=0, help="All whose last session began more than so many days ago."),

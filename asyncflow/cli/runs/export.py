@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncflow.cli.store.items import COLUMNS, Items, flat, records_of
-from asyncflow.cli.store.reading import Opened, opened
+from asyncflow.cli.store.reading import One, opened
 from asyncflow.cli.store.shown import print_json
 from asyncflow.cli.tables.formats import arrow, kind_of
 from asyncflow.cli.tables.sinks import sink_for
@@ -19,13 +19,13 @@ from asyncflow.durability.store import RunRow
 
 
 def export_run(
-    store: str, text: str, output: Path | None, only_failed: bool, overwrite: bool, as_json: bool
+    store: str | None, text: str, output: Path | None, only_failed: bool, overwrite: bool, as_json: bool
 ) -> int:
     """Write the items; returns the exit code. A file is there whole or not at all."""
     if output is not None:
         check_target(output, overwrite)
-    with opened(store) as at:
-        run, how = at.run(text)
+    with opened(store) as stores:
+        at, run, how = stores.run(text)
         with at.reader.snapshot():
             rows = _rows(at, run, only_failed)
             if output is None:
@@ -69,7 +69,7 @@ def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> int:
     return count
 
 
-def _rows(at: Opened, run: RunRow, only_failed: bool) -> Iterator[dict[str, Any]]:
+def _rows(at: One, run: RunRow, only_failed: bool) -> Iterator[dict[str, Any]]:
     items = Items(at.reader, run)
     for record in records_of(at.reader, run):
         if not only_failed or items.outcome(record) == "failed":

@@ -8,7 +8,7 @@ from typing import Any
 
 from asyncflow.cli.runs.listing import summary
 from asyncflow.cli.store.items import Items, records_of
-from asyncflow.cli.store.reading import Opened, opened
+from asyncflow.cli.store.reading import Found, One, opened
 from asyncflow.cli.store.shown import for_people, moment, money, one_line, print_json, table
 from asyncflow.durability.crashes import verdicts
 from asyncflow.durability.journal import nodes_of
@@ -23,12 +23,12 @@ class Sums:
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def show_run(store: str, text: str, as_json: bool) -> int:
+def show_run(store: str | None, text: str, as_json: bool) -> int:
     """Print one run; returns the exit code."""
-    with opened(store) as at:
-        run, how = at.run(text)
-        with at.reader.snapshot():
-            found = {**summary(at, run, how), **_details(at, run)}
+    with opened(store) as stores:
+        one = stores.run(text)
+        with one.at.reader.snapshot():
+            found = {**summary(one), **_details(one)}
     if as_json:
         print_json(found)
     else:
@@ -36,7 +36,8 @@ def show_run(store: str, text: str, as_json: bool) -> int:
     return 0
 
 
-def _details(at: Opened, run: RunRow) -> dict[str, Any]:
+def _details(found: Found) -> dict[str, Any]:
+    at, run, _ = found
     sums, spent = _sums(at, run), at.reader.spent(run.number)
     usage = {name: value for name, value in asdict(spent).items() if name != "cost"}
     deaths = verdicts(at.reader.deaths(run.number))
@@ -61,11 +62,10 @@ def _details(at: Opened, run: RunRow) -> dict[str, Any]:
         "suspects": {key.hex(): what for key, what in deaths.items()},
         "errors": sorted(sums.errors.values(), key=lambda one: -one["count"]),
         "program": json.loads(program) if program else None,
-        "store": at.name,
     }
 
 
-def _nodes(at: Opened, run: RunRow) -> dict[str, tuple[int, int, int]]:
+def _nodes(at: One, run: RunRow) -> dict[str, tuple[int, int, int]]:
     """Visits, done and failed items by node; all visits and all runs of a batch flow together."""
     found: dict[str, tuple[int, int, int]] = {}
     for each in at.reader.counts(run.number):
@@ -75,7 +75,7 @@ def _nodes(at: Opened, run: RunRow) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def _sums(at: Opened, run: RunRow) -> Sums:
+def _sums(at: One, run: RunRow) -> Sums:
     sums, items = Sums(), Items(at.reader, run)
     for record in records_of(at.reader, run):
         sums.seconds += record.at - record.began
