@@ -46,7 +46,7 @@ class HTTPStatistics:
         calls: Calls that have ended, well or not.
         failed: Those that ended with an error (cancelled ones are in neither).
         attempts: Requests that went over the wire.
-        refused: Attempts answered with 429.
+        refused: Attempts that were refused for now, by status 429 or in the words of an answer.
         running: Calls under way now.
     """
 
@@ -270,6 +270,8 @@ class HTTPClient:
                     return await attempt(call, argument, tally.failures > 0)
                 except Exception as error:
                     tally.count(error)
+                    refused = isinstance(error, errors.RateLimitedError)
+                    self._refused += refused
                     wait = wait_before_next(error, tally, self._retry, call.repeatable)
                     if wait is None and isinstance(self._lane, RateLane) and self._lane.failing:
                         wait = wait_in_outage(error, tally, self._retry, call.repeatable)
@@ -279,7 +281,6 @@ class HTTPClient:
                             error.attempts = tally.attempts
                             error.exhausted = self._retry is not None
                         raise
-                    refused = isinstance(error, errors.RateLimitedError)
                     if refused and isinstance(self._lane, RateLane) and tally.refusals <= _LANE_WAITS:
                         continue  # the lane itself waits, for everybody
                 async with waiting("retry"):
@@ -320,7 +321,6 @@ class HTTPClient:
             if status >= 300 and status not in call.accept:
                 error = failures.from_status(response, call.advice)
                 if error is not None:
-                    self._refused += status == 429
                     raise error
             result = read(response)
             if call.meter is not None:
@@ -338,18 +338,19 @@ class HTTPClient:
             leave.push_async_callback(response.aclose)
             ticket.answered(response.headers)
             if response.status_code >= 300:
-                error = await self._wire.refusal(response, self._max_body_size_bytes, call.advice, deadline)
-                self._refused += error.status == 429
-                raise error
+                raise await self._wire.refusal(response, self._max_body_size_bytes, call.advice, deadline)
             stream = Stream(response, leave, ticket, deadline, self._max_body_size_bytes)
             result = await begin(stream)
             self._running += 1  # an open stream is a call under way
-            leave.callback(self._stream_closed)
+            leave.push(self._stream_closed)
             stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
             return stream, result
 
-    def _stream_closed(self) -> None:
+    def _stream_closed(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self._running -= 1
+        self._refused += isinstance(exc, errors.RateLimitedError)
 
 
 def _as_it_is(response: httpx.Response) -> httpx.Response:

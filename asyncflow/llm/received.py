@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 
 from asyncflow.http import Stream
 from asyncflow.llm.completion import Usage
 from asyncflow.llm.spending import CallMeter
+from asyncflow.policy.ending import Ending, ending_of
+
+#: How an answer ends that the provider itself ended. Where nothing had come of it, nothing is paid.
+_BY_PROVIDER = frozenset({Ending.REFUSED, Ending.DENIED, Ending.FAILED, Ending.ANSWERED})
 
 
 class Received:
     """Counts a streamed answer when it is left: read to its end, cut, cancelled, or let go.
 
     An answer that tells its usage counts as that. One that was left before counts as what had come of it by
-    then; so a lane gets back what was reserved for the rest.
+    then; so a lane gets back what was reserved for the rest. One that the provider refuses before its first
+    text counts as nothing.
 
     Args:
         meter: What its call may use; learns from answers that came whole.
@@ -36,7 +42,13 @@ class Received:
     def begin(self, stream: Stream) -> None:
         """A new attempt starts from nothing."""
         self.texts, self.usage, self.whole = [], Usage(reported=False), False
-        stream.leave.callback(self._left, stream)
+
+        def left(
+            kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+        ) -> None:
+            self._left(stream, nothing=not self.texts and ending_of(exc) in _BY_PROVIDER)
+
+        stream.leave.push(left)
 
     def take(self, usage: Usage) -> None:
         """An event tells of usage: the largest numbers count."""
@@ -47,8 +59,10 @@ class Received:
             max(old.cached_input_tokens, usage.cached_input_tokens),
         )
 
-    def _left(self, stream: Stream) -> None:
-        used = self._meter.counted(self._size_bytes, self.usage, "".join(self.texts), whole=self.whole)
+    def _left(self, stream: Stream, *, nothing: bool) -> None:
+        used = Usage()
+        if not nothing:
+            used = self._meter.counted(self._size_bytes, self.usage, "".join(self.texts), whole=self.whole)
         stream.ticket.used(used.total_tokens)
         self._spend(used)
         if self.release is not None:

@@ -16,7 +16,7 @@ class LLMStatistics:
         failed: Those that ended with an error.
         running: Calls under way now.
         attempts: Requests that went over the wire.
-        refused: Attempts answered with 429.
+        refused: Attempts that were refused for now, by status 429 or in the words of an answer.
         reused: Answers that cost nothing: from the cache, or from an identical call in flight.
         reasked: Answers whose form was wrong, so that the model was asked again.
         usage: Tokens of all answers together, unusable ones included.

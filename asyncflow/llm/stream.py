@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from asyncflow.errors import HTTPError
 from asyncflow.http import Event, Stream, UnusableAnswerError
 from asyncflow.llm.completion import Completion
 from asyncflow.llm.provider import Piece, Provider
@@ -20,8 +21,9 @@ class TextStream:
 
     An async iterator and an async context manager. Nothing is sent before the first piece is asked for. Until
     the first piece is there a failure is repeated as the client's rules say; after it the error is raised,
-    because part of the answer has been given out. Leaving early (`aclose`, the end of `async with`) closes
-    the connection, so the provider stops writing; so does letting go of the stream, a little later.
+    because part of the answer has been given out, and its text says how much. Leaving early (`aclose`, the
+    end of `async with`) closes the connection, so the provider stops writing; so does letting go of the
+    stream, a little later.
 
     Raises:
         HTTPError: `HTTPConnectionError` where the stream is cut, `BadAnswerError` where it ends before the
@@ -78,6 +80,9 @@ class TextStream:
         except (StopAsyncIteration, GeneratorExit):
             raise
         except BaseException as exc:
+            came = sum(map(len, self._received.texts))
+            if came and isinstance(exc, HTTPError):
+                exc.args = (f"{exc} (after {came} characters of the answer, which were given out)",)
             await self.aclose(exc)
             raise
         raise StopAsyncIteration

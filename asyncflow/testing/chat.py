@@ -70,8 +70,8 @@ class Chat:
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         return {"error": {"message": message, "type": kind_of(status), "param": None, "code": code}}
 
-    def error_event(self) -> bytes:
-        return frame(self.error(500, "The server had an error while processing your request", None))
+    def error_event(self, status: int, message: str, code: str | None) -> bytes:
+        return frame(self.error(status, message, code))
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         headers = {"x-request-id": answer_id("req", asked)}

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from asyncflow import clock
 from asyncflow.testing.asked import Asked
 from asyncflow.testing.dialect import Dialect
-from asyncflow.testing.faults import REFUSALS, Fault, FaultPlan
+from asyncflow.testing.faults import EVENTS, REFUSALS, Fault, FaultPlan
 from asyncflow.testing.quota import Quotas, Refusal
 from asyncflow.testing.said import Replied, Said
 
@@ -184,17 +184,17 @@ class Core:
         self, dialect: Dialect, asked: Asked, said: Said, fault: str | None, streamed: bool
     ) -> Prepared:
         headers = dialect.headers(asked, self._quotas)
-        if streamed and fault in (None, "cut", "stall", "no_end", "error_event"):
+        if streamed and fault in (None, "cut", "stall", "no_end", *EVENTS):
             events = list(dialect.events(asked, said))
             if fault is not None:
-                events = events[: len(events) // 2]
-                events += [dialect.error_event()] if fault == "error_event" else []
+                events = [] if fault.endswith("_first") else events[: len(events) // 2]
+                events += [dialect.error_event(*EVENTS[fault])] if fault in EVENTS else []
             headers["content-type"] = "text/event-stream"
             return Prepared(
                 200, headers, events=tuple(events), after=fault if fault in ("cut", "stall") else ""
             )
-        if fault == "error_event":
-            return _failed(dialect, 500, "simulated failure")
+        if fault in EVENTS:
+            return _failed(dialect, *EVENTS[fault])
         headers["content-type"] = "application/json"
         body = json.dumps(dialect.answer(asked, said)).encode()
         return Prepared(200, headers, body, fault="cut" if fault == "no_end" else fault)

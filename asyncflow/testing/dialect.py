@@ -40,8 +40,8 @@ class Dialect(Protocol):
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         """An error's JSON."""
 
-    def error_event(self) -> bytes:
-        """An error in the middle of a stream."""
+    def error_event(self, status: int, message: str, code: str | None) -> bytes:
+        """An error as an event of a stream."""
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         """Headers of an answer: the request's name, and what is left of the quotas."""

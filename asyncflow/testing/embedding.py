@@ -55,8 +55,8 @@ class Embedding:
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         return Chat().error(status, message, code)
 
-    def error_event(self) -> bytes:
-        return Chat().error_event()
+    def error_event(self, status: int, message: str, code: str | None) -> bytes:
+        return Chat().error_event(status, message, code)
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         return Chat().headers(asked, quotas)

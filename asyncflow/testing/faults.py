@@ -25,6 +25,10 @@ KINDS = {
     "cut": "closes in the middle of the answer",
     "no_end": "ends a stream without its end; elsewhere as `cut`",
     "error_event": "breaks a stream off with an error event; elsewhere status 500",
+    "refused_event": "breaks a stream off with an event that refuses it for now; elsewhere status 429",
+    "refused_first": "the same, before any text of the answer",
+    "overloaded_event": "breaks a stream off with an event of an overloaded server; elsewhere status 529",
+    "overloaded_first": "the same, before any text of the answer",
     "too_long": "refuses the request as longer than the model reads (status 400)",
     "no_credit": "refuses the request because the account has no credit left (status 429)",
     "html": "answers 200 with an HTML page",
@@ -33,11 +37,23 @@ KINDS = {
     "no_answer": "answers 200 with JSON that is no answer (`choices: []`)",
 }
 
-
 #: Faults that are refusals of the provider's own: status, text and code.
 REFUSALS = {
     "too_long": (400, "This model's maximum context length is 8192 tokens", "context_length_exceeded"),
     "no_credit": (429, "You exceeded your current quota, please check your plan", "insufficient_quota"),
+}
+
+_FAILED = (500, "The server had an error while processing your request", None)
+_REFUSED = (429, "Rate limit reached for requests. Please try again in 20ms", "rate_limit_exceeded")
+_OVERLOADED = (529, "Overloaded", None)
+
+#: Faults that break a stream off with an event: the status that it stands for, its text and its code.
+EVENTS: dict[str, tuple[int, str, str | None]] = {
+    "error_event": _FAILED,
+    "refused_event": _REFUSED,
+    "refused_first": _REFUSED,
+    "overloaded_event": _OVERLOADED,
+    "overloaded_first": _OVERLOADED,
 }
 
 

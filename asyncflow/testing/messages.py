@@ -76,8 +76,8 @@ class Messages:
     def error(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         return {"type": "error", "error": {"type": kind_of(status), "message": message}}
 
-    def error_event(self) -> bytes:
-        return frame(self.error(529, "Overloaded", None), "error")
+    def error_event(self, status: int, message: str, code: str | None) -> bytes:
+        return frame(self.error(status, message, code), "error")
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         headers = {"request-id": answer_id("req", asked)}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from typing import Any
 
 import pytest
 import trio
 
 from asyncflow import errors
+from asyncflow.events import LanePaused
 from asyncflow.http import Timeouts
 from asyncflow.http.sse import Event, EventDecoder
 from asyncflow.llm import LLMClient
+from asyncflow.policy.limits import Limits
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import SimulatedProvider
 from tests.http.raw import Conversation, Script, answer, raw_server
@@ -77,6 +80,73 @@ async def test_faults_after_the_first_piece_are_told(fault: str, error: Any, kin
             assert llm.statistics().running == 0
         assert provider.statistics().asked == 1
     assert texts and TEXT.startswith("".join(texts))
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+@pytest.mark.parametrize("fault", ["refused_first", "overloaded_first"])
+@pytest.mark.asyncio
+async def test_a_refusal_before_the_first_piece_is_repeated(fault: str, kind: str) -> None:
+    """Told with status 200, in the stream's first event: the reader sees whole text, which is paid once."""
+    limits = Limits()
+    async with SimulatedProvider(latency=0, script=[fault], reply=lambda asked: TEXT) as provider:
+        async with client(provider, kind, limits=limits, retry=Retry(wait=0)) as llm:
+            pieces = llm.stream("say it")
+            assert "".join([text async for text in pieces]) == TEXT
+            now = llm.statistics()
+        assert provider.statistics().asked == 2
+    assert (now.attempts, now.failed, now.usage) == (2, 0, pieces.completion.usage)
+    pauses = [event for event in limits.events if isinstance(event, LanePaused)]
+    if fault == "refused_first":
+        assert now.refused == 1 and [round(pause.seconds, 1) for pause in pauses] == [0.0]
+        assert pauses[0].seconds >= 0.02  # as long as the event asks
+    else:
+        assert now.refused == 0 and not pauses  # one failure is none of everybody's
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+@pytest.mark.parametrize(
+    ("fault", "error", "pauses"),
+    [("refused_event", errors.RateLimitedError, 1), ("overloaded_event", errors.ServerError, 0)],
+)
+@pytest.mark.asyncio
+async def test_a_refusal_after_text_is_told(fault: str, error: Any, pauses: int, kind: str) -> None:
+    """The reader has text, then an error that says how much came; the lane is paused; nothing is repeated."""
+    limits, texts = Limits(), []
+    async with SimulatedProvider(latency=0, script=[fault], reply=lambda asked: TEXT) as provider:
+        async with client(provider, kind, limits=limits) as llm:
+            pieces = llm.stream("say it")
+            with pytest.raises(error) as caught:
+                async for text in pieces:
+                    texts.append(text)
+            assert [text async for text in pieces] == []  # it has ended
+            assert provider.statistics().asked == 1 and llm.statistics().running == 0
+            assert llm.statistics().refused == pauses
+            assert (await llm.complete("say it")).text == TEXT  # after the pause
+    came = len("".join(texts))
+    assert 0 < came < len(TEXT) and f"after {came} characters of the answer" in str(caught.value)
+    assert sum(isinstance(event, LanePaused) for event in limits.events) == pauses
+    assert caught.value.retry_after == (0.02 if pauses else None)
+    assert not caught.value.exhausted  # whoever asks for the whole again may be served
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_after_the_frame_of_an_answer() -> None:
+    """What Anthropic sends before the text counts as nothing given out, and as nothing paid."""
+    frame = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 9}}}
+    busy = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    delta = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "ok"}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}
+    refused, good = events(frame, busy), events(frame, delta, end, {"type": "message_stop"})
+
+    async def script(talk: Conversation) -> None:
+        await (refused if talk.number == 1 else good)(talk)
+
+    async with raw_server(script) as server:
+        url = server.url.removesuffix("/v1")
+        async with LLMClient("m", provider="anthropic", base_url=url, api_key="", retry=Retry(wait=0)) as llm:
+            assert [text async for text in llm.stream("x")] == ["ok"]
+            assert (llm.statistics().usage.input_tokens, llm.statistics().attempts) == (9, 2)
 
 
 @pytest.mark.asyncio
