@@ -1,7 +1,8 @@
 """What a run can say, one frozen record per fact.
 
 Observers receive these records. A record names the place it speaks of by `path`, the names from the
-outermost flow to the node, and the moment by `at`, seconds on the run's monotonic clock.
+outermost flow to the node, and the moment by `at`, seconds on the run's monotonic clock. `branches` says
+which runs of the batch flows around it that was: the index of each, outermost first.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class NodeStarted:
     at: float
     total: int | None
     concurrency: int
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class NodeFinished:
     path: tuple[str, ...]
     at: float
     error: BaseException | None = None
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class ItemStarted:
     at: float
     index: int
     attempt: int
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class ItemRetrying:
     attempt: int
     wait: float
     error: BaseException
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,7 @@ class ItemWaiting:
     at: float
     index: int
     reason: str
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,7 @@ class ItemResumed:
     path: tuple[str, ...]
     at: float
     index: int
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,7 @@ class ItemFinished:
     path: tuple[str, ...]
     at: float
     outcome: Ok[object] | Failed | Skipped = field(repr=False)
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,7 @@ class LoopHeld:
     path: tuple[str, ...]
     at: float
     seconds: float
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

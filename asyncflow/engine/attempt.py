@@ -47,7 +47,7 @@ async def attempt(slot: Slot, item: Any) -> Any:
         slot.holding = True
     try:
         if run.tell is not None:
-            run.tell(ItemStarted(run.path, run.host.now(), slot.index, slot.attempt))
+            run.tell(ItemStarted(run.path, run.host.now(), slot.index, slot.attempt, run.branches))
         slot.expired = None
         call = partial(in_thread, slot, step.call, step.timed) if step.mode is Mode.THREAD else step.call
         if step.limits is not None:
@@ -160,7 +160,7 @@ async def run_one(step: Step, item: Any, run: Run, *, keep: bool = False) -> Any
         counts.cancelled += 1
         raise
     if run.tell is not None:
-        run.tell(ItemFinished(run.path, run.host.now(), outcome))
+        run.tell(ItemFinished(run.path, run.host.now(), outcome, run.branches))
     if isinstance(outcome, Ok):
         counts.succeeded += 1
         return outcome.value
@@ -364,4 +364,5 @@ def refuse_coroutine(value: Any, name: str) -> NoReturn:
 def retrying(slot: Slot, error: Exception, wait: float) -> None:
     run = slot.run
     if run.tell is not None:
-        run.tell(ItemRetrying(run.path, run.host.now(), slot.index, slot.attempt, wait, error))
+        now = run.host.now()
+        run.tell(ItemRetrying(run.path, now, slot.index, slot.attempt, wait, error, run.branches))

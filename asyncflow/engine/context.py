@@ -211,7 +211,8 @@ class Run:
         around: The attempt whose `exec` has begun this run, or None.
         alone: Lets suspects run with nothing else in flight; None: there are none.
         path: Names from the outermost flow to here. Kept up to date only while somebody listens or
-            remembers, and so are `trail` and `visit`.
+            remembers, and so are `branches`, `trail` and `visit`.
+        branches: Which runs of the batch flows on the path: the index of each, outermost first.
         trail: As `path`, and by which way: visits and parameters of batch-flow runs. It names a place in
             the journal.
         visit: How often this node was reached before in the same run of its flow.
@@ -221,6 +222,7 @@ class Run:
     __slots__ = (
         "alone",
         "around",
+        "branches",
         "cap",
         "counts",
         "host",
@@ -244,6 +246,7 @@ class Run:
         journal: Journal | None = None,
         stop: Stop | None = None,
         path: tuple[str, ...] = (),
+        branches: tuple[int, ...] = (),
         trail: tuple[str, ...] = (),
         offload: bool = False,
         counts: Counts | None = None,
@@ -257,6 +260,7 @@ class Run:
         self.alone: Alone | None = None
         self.around: Waiter | None = None
         self.path = path
+        self.branches = branches
         self.trail = trail
         self.visit = 0
         self.places: list[Place] = []
@@ -275,13 +279,15 @@ class Run:
         run.places = []
         return run
 
-    def branch(self, parameters: str) -> Run:
-        """The same place, for one run of a batch flow."""
-        if self.journal is None:
+    def branch(self, parameters: str | None) -> Run:
+        """The same place, for one run of a batch flow: the item at work. `parameters`: for the journal."""
+        if self.tell is None and self.journal is None:
             return self
         run = self._like(self.host)
-        run.trail = (*self._way, parameters)
-        run.visit = 0
+        item: Any = current.get()
+        run.branches = (*self.branches, item.index)
+        if parameters is not None:
+            run.trail, run.visit = (*self._way, parameters), 0
         return run
 
     def on(self, host: Host) -> Run:
@@ -321,6 +327,7 @@ class Run:
             journal=self.journal,
             stop=self.stop,
             path=self.path,
+            branches=self.branches,
             trail=self.trail,
             offload=self.offload,
             counts=self.counts,

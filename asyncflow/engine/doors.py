@@ -44,7 +44,9 @@ async def opened(
     tell = outer.tell if outer is not None else None
     if broadcast is not None:
         tell = broadcast.tell if tell is None else _both(tell, broadcast.tell)
-    run = Run(host, cap=cap, tell=tell, stop=stop, path=outer.path if outer is not None else ())
+    run = Run(host, cap=cap, tell=tell, stop=stop)
+    if outer is not None:
+        run.path, run.branches = outer.path, outer.branches
     run.around = current.get()
     deaf: Callable[[], None] | None = None
     if tell is not None:

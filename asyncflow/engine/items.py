@@ -151,7 +151,7 @@ class Pool:
         if self._step.exec:
             run.counts.pools.add(self._tally)
         if run.tell is not None:
-            run.tell(NodeStarted(run.path, host.now(), length, self._concurrency))
+            run.tell(NodeStarted(run.path, host.now(), length, self._concurrency, run.branches))
         deaf = run.stop.listen(host, self.drain) if run.stop is not None else None
         try:
             async with LoneCrew(host) if self._most <= 1 else host.crew(self._halt) as self._crew:
@@ -190,7 +190,7 @@ class Pool:
         except Exception as exc:
             self._error = self._error or exc
         if run.tell is not None:
-            run.tell(NodeFinished(run.path, run.host.now(), self._error))
+            run.tell(NodeFinished(run.path, run.host.now(), self._error, run.branches))
 
     def stop(self, error: BaseException) -> None:
         """End everything now; `error` is what the call raises, unless another one came first."""

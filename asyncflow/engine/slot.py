@@ -178,7 +178,7 @@ class Slot:
         if self.crowd is not None:
             self.crowd.waiting += 1
         if run.tell is not None:
-            run.tell(ItemWaiting(run.path, now, self.index, reason))
+            run.tell(ItemWaiting(run.path, now, self.index, reason, run.branches))
 
     async def resume(self) -> None:
         if not self.paused:
@@ -223,7 +223,7 @@ class Slot:
         if self.crowd is not None:
             self.crowd.waiting -= 1
         if run.tell is not None:
-            run.tell(ItemResumed(run.path, now, self.index))
+            run.tell(ItemResumed(run.path, now, self.index, run.branches))
 
     def spend(
         self, input_tokens: int, output_tokens: int, cached_input_tokens: int, cost: float | None

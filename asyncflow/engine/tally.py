@@ -85,7 +85,7 @@ class Tally:
         """Count an outcome and hand it on; end the call if it is a failure too many."""
         run = self._run
         if run.tell is not None:
-            run.tell(ItemFinished(run.path, run.host.now(), outcome))
+            run.tell(ItemFinished(run.path, run.host.now(), outcome, run.branches))
         if isinstance(outcome, Ok):
             self.succeeded += 1
         elif isinstance(outcome, Skipped):

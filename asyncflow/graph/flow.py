@@ -280,7 +280,7 @@ class BatchFlow(Flow):
                     'sets: each is a dict, such as {"file": "a.csv"}'
                 )
             seen = SharedView(shared) if self.isolate else shared
-            inside = run if place is None else run.branch(place.key_of(given).hex())
+            inside = run.branch(None if place is None else place.key_of(given).hex())
             try:
                 action = await self._walk_nodes(seen, {**self.params, **given}, inside)
             except RecursionError:

@@ -286,7 +286,7 @@ class Node(BaseNode):
         if held <= HELD_TOO_LONG:
             return
         if run.tell is not None:
-            run.tell(LoopHeld(run.path, run.host.now(), held))
+            run.tell(LoopHeld(run.path, run.host.now(), held, run.branches))
         code = getattr(self.exec, "__code__", None)  # the user's line is there: the loop called us
         warnings.warn_explicit(
             f"{label(self)} is a plain node on the event loop and has held the event loop for {held:.2f} "

@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
-from asyncflow import AsyncFlow, AsyncParallelBatchNode, Retry, amap
+from asyncflow import AsyncFlow, AsyncNode, AsyncParallelBatchFlow, AsyncParallelBatchNode, Retry, amap
 from asyncflow import run as run_flow
 from asyncflow.clock import FakeClock
 from asyncflow.engine import observers as observers_module
@@ -145,3 +147,46 @@ def test_a_flow_s_events_name_their_place(run: Any) -> None:
 
     run(main)
     assert {event.path for event in events if isinstance(event, ItemFinished)} == {("whole", "work")}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_batch_flow_s_events_name_the_run_of_it(run: Any, stored: bool, tmp_path: Path) -> None:
+    """`branches` holds the index of each batch flow's run, as the flow's own events count them; what is begun
+    inside an exec has those of the exec."""
+    events: list[Any] = []
+
+    class Work(AsyncNode):
+        async def exec_async(self, prep_res: Any) -> None:
+            for _ in range(3 - self.params["n"] - self.params["m"]):  # the last to begin ends first
+                await anyio.lowlevel.checkpoint()
+            await amap(double, [7])
+
+    class Inner(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"m": m} for m in range(2)]
+
+    class Outer(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in range(2)]
+
+    async def main() -> None:
+        flow = Outer(start=Inner(start=Work(name="work"), name="inner"), name="outer")
+        store: dict[str, Any] = {"store": tmp_path / "runs.db"} if stored else {}
+        await run_flow(flow, observers=[events.append], **store)
+
+    run(main)
+    found: dict[Any, set[tuple[Any, ...]]] = {}
+    for event in events:
+        if isinstance(event, (NodeStarted, NodeFinished)):
+            found.setdefault((type(event), event.path[-1]), set()).add(event.branches)
+        elif isinstance(event, ItemStarted):
+            found.setdefault((type(event), event.path[-1]), set()).add((*event.branches, event.index))
+        elif isinstance(event, ItemFinished):
+            found.setdefault((type(event), event.path[-1]), set()).add((*event.branches, event.outcome.index))
+    each = {(n, m) for n in range(2) for m in range(2)}
+    for kind in (NodeStarted, NodeFinished):
+        assert found[kind, "outer"] == {()} and found[kind, "inner"] == {(0,), (1,)}
+        assert found[kind, "double"] == each
+    for kind in (ItemStarted, ItemFinished):
+        assert found[kind, "outer"] == {(0,), (1,)} and found[kind, "inner"] == each
+        assert found[kind, "work"] == found[kind, "double"] == {(*branch, 0) for branch in each}
