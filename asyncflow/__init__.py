@@ -40,3 +40,12 @@ __all__ = [
     "stream",
     "waiting",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when somebody asks: it lies in the installation's metadata."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("asyncflow-engine")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
+
+import pytest
 
 import asyncflow
+from asyncflow.cli import main
 
 PUBLIC = """
 AsyncBatchFlow AsyncBatchNode AsyncFlow AsyncNode AsyncParallelBatchFlow AsyncParallelBatchNode BaseNode
@@ -27,3 +31,15 @@ def test_importing_it_loads_no_heavy_library() -> None:
     program = f"import sys, asyncflow; print([name for name in {heavy!r} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
+def test_the_version_is_that_of_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the package and on the command line; any other name is an AttributeError as ever."""
+    assert asyncflow.__version__ == version("asyncflow-engine")
+    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["asyncflow", "--version"])
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"asyncflow {asyncflow.__version__}\n"
+    with pytest.raises(AttributeError, match="no attribute 'amapp'"):
+        asyncflow.amapp  # noqa: B018

@@ -22,8 +22,21 @@ app = typer.Typer(
 )
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from asyncflow import __version__
+
+        print(f"asyncflow {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def asyncflow() -> None:
+def asyncflow(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
     """Run the same step over many items: LLM and HTTP calls, NumPy batches."""
 
 

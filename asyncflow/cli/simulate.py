@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json as json_module
 import signal
 import sys
@@ -68,9 +69,15 @@ def simulate(
         )
         code = asyncio.run(_serve(provider, json))
     except (ValueError, OSError) as exc:
-        print(f"asyncflow simulate: {exc}", file=sys.stderr)
+        print(f"asyncflow simulate: {_why(exc, port)}", file=sys.stderr)
         raise typer.Exit(2) from None
     raise typer.Exit(code)
+
+
+def _why(error: Exception, port: int) -> str:
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        return f"--port {port} is in use by another program; name another, or 0 for one that is free"
+    return str(error)
 
 
 def _faults(given: list[str]) -> dict[int | str, float]:

@@ -37,6 +37,11 @@ class Optimizer(ABC):
     """
 
     def __init__(self, parameters: Iterable[Parameter], learning_rate: Rate, weight_decay: float) -> None:
+        if not isinstance(parameters, Iterable):
+            raise DtypeError(
+                f"parameters must be Parameter objects, got one {type(parameters).__name__}; of a model give "
+                "model.parameters()"
+            )
         found = list(parameters)
         for p in found:
             if not isinstance(p, Parameter):

@@ -83,12 +83,12 @@ class BatchProfile:
         """Throughput and latency over the size, as a matplotlib figure; saved if there is a path.
 
         Raises:
-            NotSupportedError: If matplotlib is not installed (`pip install asyncflow-engine[plot]`).
+            NotSupportedError: If matplotlib is not installed (`pip install 'asyncflow-engine[plot]'`).
         """
         try:
             from matplotlib.figure import Figure
         except ImportError as exc:
-            raise NotSupportedError("plot needs the extra: pip install asyncflow-engine[plot]") from exc
+            raise NotSupportedError("plot needs the extra: pip install 'asyncflow-engine[plot]'") from exc
         sizes = [r.batch_size for r in self.records]
         figure = Figure(figsize=(7, 4), layout="constrained")
         left = figure.add_subplot()

@@ -58,7 +58,7 @@ def kernels(name: str) -> Iterator[None]:
 
     Raises:
         RangeError: If the name is neither.
-        NotSupportedError: If numba is asked for and is not installed (`pip install asyncflow-engine[numba]`).
+        NotSupportedError: If numba is asked for and not installed (`pip install 'asyncflow-engine[numba]'`).
 
     Example:
         >>> from asyncflow.compute import kernels
@@ -72,7 +72,7 @@ def kernels(name: str) -> Iterator[None]:
             import numba  # noqa: F401
         except ImportError as exc:
             raise NotSupportedError(
-                'kernels("numba") needs the extra: pip install asyncflow-engine[numba]'
+                "kernels(\"numba\") needs the extra: pip install 'asyncflow-engine[numba]'"
             ) from exc
     token = _kernels.set(name)
     try:

@@ -210,7 +210,10 @@ def _describe(value: Any) -> str:
         )
     if arrays.is_array(value):
         return f"an array of {value.dtype} that npy can only write as pickle: give it a plain dtype"
-    return f"a {name}, which has no stored form: return plain data, or pass encoders=[Encoder(…)]"
+    return (
+        f"a {name}, which has no stored form: return plain data, or a dataclass or pydantic model that the "
+        "annotation names"
+    )
 
 
 def _time(value: Any) -> str:

@@ -76,6 +76,9 @@ def _of_object(value: Any) -> str:
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject:
         content = blake2b(numpy.ascontiguousarray(value).tobytes(), digest_size=16).hexdigest()
         return f"array {type(value).__name__} {value.dtype.str} {value.shape} {content}"
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series)):
+        return _of_frame(pandas, value)
     if isinstance(value, PurePath):
         return f"path {quoted(str(value))}"
     if isinstance(value, Mapping):
@@ -88,6 +91,18 @@ def _of_object(value: Any) -> str:
         if isinstance(value, exact):
             return f"{kind.__qualname__}{canonical(exact(value))}"
     raise Undigestable(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _of_frame(pandas: Any, value: Any) -> str:
+    """A table by its names, types and rows: what `read_csv(chunksize=…)` gives is an item too."""
+    columns = value.items() if isinstance(value, pandas.DataFrame) else [(value.name, value)]
+    described = [f"{canonical(name)} {column.dtype}" for name, column in columns]
+    try:
+        rows = pandas.util.hash_pandas_object(value, index=True).to_numpy()
+    except TypeError:  # lists or the like in its cells
+        raise Undigestable(f"{type(value).__module__}.{type(value).__qualname__} of objects") from None
+    content = blake2b(rows.tobytes(), digest_size=16).hexdigest()
+    return f"{type(value).__qualname__} {value.shape} {','.join(described)} {content}"
 
 
 _TEXTS: dict[type, Callable[[Any], str]] = {
@@ -165,13 +180,18 @@ class PlaceKeys:
             subject = "this item" if self._key is None else "the key of this item"
             raise KeyNeededError(
                 f"{self.label}: {subject} holds a {exc}, which has no content to know it by in another "
-                f"process: {_short(item)}. Pass key=, a function from an item to its name (an id, a path)"
+                f"process: {_short(item)}. {self._advice()}"
             ) from None
         except RecursionError:
             raise KeyNeededError(
                 f"{self.label}: this item contains itself or is nested too deeply to be digested. "
-                "Pass key=, a function from an item to its name"
+                f"{self._advice()}"
             ) from None
+
+    def _advice(self) -> str:
+        if self._key is not None:
+            return "Have key return plain data: an id, a path"
+        return "Give it a name (an id, a path): key=, a function of the item, or a node's method key(item)"
 
     def _hash(self, text: str) -> bytes:
         hasher = self._base.copy()

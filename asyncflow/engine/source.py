@@ -8,7 +8,9 @@ is awaited. A plain iterator in front of plain calls on threads may block (a fil
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from asyncflow.engine.tasks import Host
@@ -39,6 +41,8 @@ class Source:
         self._async: AsyncIterator[Any] | None = None
         self._iterator: Iterator[Any] | None = None
         self._threads: ThreadPool | None = None
+        if self.length is None:
+            _warn_if_spent(items)
         if self.length is None and isinstance(items, AsyncIterable):
             self._async = aiter(items)
             return
@@ -85,6 +89,18 @@ def length_of(items: Any) -> int | None:
         return len(items)
     except TypeError:  # a tqdm bar around a generator has a __len__ without an answer
         return None
+
+
+def _warn_if_spent(items: Any) -> None:
+    """Say so where a generator was read to its end before: it has no items, and nobody would notice."""
+    frame = "gi_frame" if isinstance(items, GeneratorType) else "ag_frame"
+    if getattr(items, frame, items) is None:
+        warnings.warn(
+            f"the generator {items.__name__} has been read to its end before, so it gives no items; make a "
+            "new one for each run",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def check_items(items: Any, what: str) -> None:

@@ -172,6 +172,11 @@ class AsyncNode(Node):
 
 def _refuse_unawaitable(node: AsyncNode, part: str, value: Any) -> None:
     """Awaiting what `part` returned was a TypeError: say so where the reason is that it cannot be awaited."""
+    if inspect.isasyncgen(value):
+        raise TypeError(
+            f"{label(node)}: {part} has a `yield`, which makes it an async generator: put the `yield` into "
+            f"a method of its own, and let {part} return what that gives"
+        ) from None
     if not inspect.isawaitable(value):
         raise TypeError(
             f"{label(node)}: {part} returned {describe(value)} ({type(value).__name__}), which cannot be "

@@ -7,13 +7,16 @@ import sys
 import warnings
 from collections.abc import AsyncIterable, Iterable
 from types import CoroutineType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 from asyncflow.engine.context import Run
 from asyncflow.engine.driver import BlockingHost, drive
 from asyncflow.engine.failure import add_note
 from asyncflow.errors import CoroutineReturnedError
+
+#: Attributes that only an `__init__` which was not called leaves out.
+_SET_AT_THE_BEGINNING = frozenset(("params", "successors", "max_retries", "wait", "start_node"))
 
 
 class BaseNode:
@@ -38,6 +41,15 @@ class BaseNode:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
         self.successors: dict[str, BaseNode] = {}
+        _warn_of_parts_never_called(type(self))
+
+    if not TYPE_CHECKING:  # else a type checker would believe in any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            missing = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _SET_AT_THE_BEGINNING:
+                missing += ": its __init__ has to call super().__init__()"
+            raise AttributeError(missing, name=name, obj=self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -188,6 +200,20 @@ def _refuse_taken_names(cls: type[BaseNode]) -> None:
             warnings.warn(
                 f"{cls.__name__} defines {name}, which PocketFlow calls and asyncflow does not: it does not "
                 "change how the node runs",
+                stacklevel=outside(),
+            )
+
+
+def _warn_of_parts_never_called(cls: type[BaseNode]) -> None:
+    """Say so where a synchronous class has async parts and none of the plain ones that would call them."""
+    if hasattr(cls, "run_async"):
+        return
+    for part in ("prep", "exec", "post"):
+        default = getattr(cls, part) in (getattr(BaseNode, part), None)
+        if default and hasattr(cls, f"{part}_async"):
+            warnings.warn(
+                f"{cls.__name__} is synchronous, so its {part}_async is never called: derive it from the "
+                f"async class (AsyncNode, AsyncBatchNode, …), or write {part}",
                 stacklevel=outside(),
             )
 

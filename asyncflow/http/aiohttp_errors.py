@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import aiohttp
 import httpx
@@ -67,7 +68,16 @@ def _said(exc: BaseException) -> str:
         return f"{exc.status} {exc.message}"
     if isinstance(exc, aiohttp.InvalidURL):
         return exc.description or ""
+    if isinstance(exc, aiohttp.ClientConnectorError) and not isinstance(exc, aiohttp.ClientSSLError):
+        return f"{exc.host}:{exc.port}: {_reason(exc.os_error)}"
     return exc.message if isinstance(exc, HttpProcessingError) else str(exc)
+
+
+def _reason(exc: OSError) -> str:
+    """Why there was no connection, as the system words it; asyncio says only that it tried."""
+    if isinstance(exc, ConnectionError) and exc.errno is not None:
+        return os.strerror(exc.errno)
+    return exc.strerror or str(exc)
 
 
 def forget_addresses(exc: BaseException, connector: aiohttp.BaseConnector | None) -> None:

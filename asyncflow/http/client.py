@@ -118,6 +118,10 @@ class HTTPClient:
         self._headers.update(headers)
         self._headers.encoding = "utf-8"  # said once, else httpx works it out at every look
         self.timeouts = Timeouts.of(timeout)
+        if not (retry is None or isinstance(retry, Retry)):
+            raise TypeError(f"retry={retry!r}: give a Retry, such as Retry(attempts=3, wait=0.5), or None")
+        if not (limits is None or isinstance(limits, Limits)):
+            raise TypeError(f"limits={limits!r}: give a Limits, such as Limits(requests_per_minute=500)")
         self._retry = retry
         settings = LaneSettings(requests_per_minute, None, concurrency)
         if limits is None and settings == LaneSettings():

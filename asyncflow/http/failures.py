@@ -89,7 +89,10 @@ def from_httpx(exc: httpx.HTTPError | httpx.InvalidURL, request: httpx.Request) 
                 sent=False,
             )
         case httpx.ConnectError() | httpx.ProxyError():
-            return _build(errors.HTTPConnectionError, request, f"no connection: {said}", sent=False)
+            advice = "is the server running, and the address right?"
+            return _build(
+                errors.HTTPConnectionError, request, f"no connection: {said}", advice=advice, sent=False
+            )
         case httpx.NetworkError():
             return _build(errors.HTTPConnectionError, request, f"the connection broke: {said}")
         case httpx.RemoteProtocolError():

@@ -199,7 +199,9 @@ class Asking:
             else:
                 return replace(completion, parsed=parsed, usage=usage, cost=self.cost(usage))
             if completion.finish_reason in ("length", "content_filter"):
-                problems += (f"$: the answer was ended by {completion.finish_reason!r}",)
+                cut = completion.finish_reason == "length"
+                why = "cut at max_tokens: allow more" if cut else "ended by 'content_filter'"
+                problems += (f"$: the answer was {why}",)
                 break  # the same question would end the same way
             if answers > reasks:
                 break

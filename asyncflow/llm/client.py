@@ -72,6 +72,7 @@ class LLMClient:
     Raises:
         ValueError: If there is neither a key nor a base URL, either of them cannot be one, or the provider is
             unknown.
+        TypeError: If `retry`, `limits` or `price` is something else.
 
     Example:
         >>> async def translate(texts):
@@ -122,6 +123,10 @@ class LLMClient:
         self._embed = self._http.endpoint("POST", self.base_url + path, headers, advice) if path else None
         if max_cost is not None and price is None:
             raise ValueError(f"max_cost={max_cost!r}: without price= nothing is known to cost anything")
+        if not (price is None or isinstance(price, Price)):
+            raise TypeError(
+                f"price={price!r}: give a Price, such as Price(0.25, 2.0): money per million tokens"
+            )
         spending = None if price is None or max_cost is None else Spending(price, Budget(max_cost))
         self._kept = Kept(cache, self._provider)
         self._asking = Asking(
@@ -382,6 +387,8 @@ def _lane(
 ) -> Lane | Callable[[], Lane]:
     """The lane, or how to find it once an event loop runs."""
     if limits is not None and not isinstance(limits, Limits):
+        if not callable(getattr(limits, "attempt", None)):
+            raise TypeError(f"limits={limits!r}: give a Limits, such as Limits(requests_per_minute=500)")
         if settings not in (LaneSettings(), LaneSettings(concurrency="auto")):
             raise ValueError(
                 "limits= is a lane of its own, instead of concurrency= and quotas: give one, or a Limits"

@@ -152,6 +152,8 @@ class SimulatedProvider:
         return self._core.statistics()
 
     async def __aenter__(self) -> SimulatedProvider:
+        if clock.in_trio():
+            raise RuntimeError("SimulatedProvider serves on asyncio: on trio write `with`, not `async with`")
         self._core.opened = clock.now()
         await self._server.open(self._port)
         return self

@@ -157,6 +157,8 @@ USAGE = [
     (("in.jsonl", "-o", "out.jsonl", "--concurrency", "many"), "a whole number from 1"),
     (("in.jsonl", "-o", "out.jsonl", "--concurrency", "0"), "a whole number from 1"),
     (("in.jsonl", "-o", "out.jsonl", "--timeout", "nan"), "a finite number"),
+    (("in.jsonl", "-o", "out.jsonl", "--timeout", "-1"), "-1.0: a finite number from 0"),
+    (("in.jsonl", "-o", "out.jsonl", "--timeout", "0"), "it must be above 0"),
     (("in.jsonl", "-o", "out.jsonl", "--delimiter", ";;"), "one character"),
     (("in.jsonl", "-o", "out.jsonl", "--wrong"), "--wrong"),
 ]  # fmt: skip
@@ -223,6 +225,14 @@ def test_broken_templates(text: str) -> None:
     """A brace that opens or closes nothing is an error that says how to mean a brace."""
     with pytest.raises(UsageError, match="written twice"):
         Template(text)
+
+
+def test_json_in_a_prompt(ask: Any, rows: Rows) -> None:
+    """Braces of JSON are taken for a column: it is said how a brace is written."""
+    rows({"n": 1})
+    ran = ask("in.jsonl", "-o", "out.jsonl", "--prompt", 'As {"number": 1}: {n}')
+    assert ran.returncode == 2 and "no column '\"number\": 1'" in ran.stderr and "written twice" in ran.stderr
+    assert "written twice" not in ask("in.jsonl", "-o", "out.jsonl", "--prompt", "{m}").stderr
 
 
 def test_a_template_reaches_the_row_only() -> None:

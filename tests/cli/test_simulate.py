@@ -59,7 +59,7 @@ def test_a_port_that_is_taken(here: Any) -> None:
     """It is said in one line; exit code 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = here("simulate", "--port", taken.getsockname()[1])
-    assert ran.returncode == 2 and "in use" in ran.stderr
+    assert ran.returncode == 2 and "is in use by another program; name another" in ran.stderr
 
 
 @pytest.mark.parametrize(

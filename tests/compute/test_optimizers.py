@@ -219,3 +219,5 @@ def test_refusals():
         AdamW([p], betas=(0.9, 1.0))
     with pytest.raises(DtypeError, match="Parameter objects, got ndarray"):
         SGD([np.zeros(1)], 0.1)
+    with pytest.raises(DtypeError, match=r"got one Parameter; of a model give model.parameters\(\)"):
+        SGD(p, 0.1)

@@ -322,3 +322,10 @@ def test_accuracy():
     assert accuracy(np.eye(3), np.array([0, 1, 0])) == pytest.approx(2 / 3)
     with pytest.raises(ShapeError):
         accuracy(np.eye(3), np.ones((3, 1)))
+
+
+def test_a_loss_without_a_gradient_is_named():
+    """cross_entropy where cross_entropy_with_grad belongs."""
+    net = model()
+    with pytest.raises(RangeError, match="as cross_entropy_with_grad does; cross_entropy returned one float"):
+        Trainer(net, cross_entropy, SGD(net.parameters(), 0.1)).train_epoch(DataLoader(X, Y))

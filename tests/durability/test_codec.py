@@ -256,7 +256,7 @@ class Custom:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (Custom(1), "Encoder"),
+        (Custom(1), "return plain data"),
         ({"a": [Point(1.0)]}, r"result\['a'\]\[0\].*result_type"),
         (Color.RED, "annotate"),
         (OrderedDict(a=1), "OrderedDict"),

@@ -250,6 +250,28 @@ def test_blocking_iterators_are_pulled_off_the_loop(run: Any) -> None:
     assert loop_thread not in asked
 
 
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_generator_that_was_read_before_is_named(run: Any, kind: str) -> None:
+    """It gives no items, and nobody would notice: a warning says so."""
+
+    def once() -> Iterator[int]:
+        yield 1
+
+    async def once_async() -> AsyncIterator[int]:
+        yield 1
+
+    async def same(number: int) -> int:
+        return number
+
+    async def main() -> None:
+        items: Any = once() if kind == "plain" else once_async()
+        assert await amap(same, items) == [1]
+        with pytest.warns(RuntimeWarning, match="the generator once.* has been read to its end before"):
+            assert await amap(same, items) == []
+
+    run(main)
+
+
 def test_a_source_that_raises_names_the_node_and_the_item(run: Any) -> None:
     """The source's own exception is raised, with a note that says where in the input it was."""
 

@@ -307,6 +307,56 @@ def test_overriding_pocketflows_internals_warns(name):
     type("Own", (Flow,), {"_other": 1, "__mangled": 2})
 
 
+@pytest.mark.parametrize("kind", [Node, BatchNode, BaseNode])
+@pytest.mark.parametrize("part", ["prep", "exec", "post"])
+def test_async_parts_of_a_synchronous_class_warn(kind, part):
+    """Nothing calls them, which would be a silent None; where the plain part is there, it may call them."""
+
+    async def part_async(self, *arguments): ...
+
+    with pytest.warns(UserWarning, match=f"Own is synchronous, so its {part}_async is never called"):
+        type("Own", (kind,), {f"{part}_async": part_async})()
+    type("Both", (kind,), {f"{part}_async": part_async, part: lambda self, *arguments: None})()
+
+
+@pytest.mark.parametrize("kind", [Node, BatchNode, Flow])
+def test_an_init_that_does_not_call_super_is_named(kind):
+    """The error says what is missing; any other attribute is missing as ever."""
+    own = type("Own", (kind,), {"__init__": lambda self: None})()
+    with pytest.raises(AttributeError, match=r"'Own' object .*: its __init__ has to call super\(\)"):
+        own.run({})
+    with pytest.raises(AttributeError, match="has no attribute 'other'$"):
+        own.other  # noqa: B018
+
+
+@pytest.mark.asyncio
+async def test_a_yield_in_an_async_part_is_named():
+    """An async generator function is no coroutine function; a part may return an async generator."""
+
+    class Yields(AsyncBatchNode):
+        async def prep_async(self, shared):
+            yield 1
+
+    class Returns(AsyncBatchNode):
+        async def items(self):
+            yield 1
+
+        async def prep_async(self, shared):
+            return self.items()
+
+        async def exec_async(self, item):
+            return item
+
+        async def post_async(self, shared, prep_res, exec_res):
+            shared["items"] = exec_res
+
+    with pytest.raises(TypeError, match="Yields: prep_async has a `yield`"):
+        await Yields().run_async({})
+    shared = {}
+    await Returns().run_async(shared)
+    assert shared == {"items": [1]}
+
+
 # Attempts ----------------------------------------------------------------------
 
 

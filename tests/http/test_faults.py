@@ -8,8 +8,10 @@ the meaning of an answer is tested where lanes and models are: `ELSEWHERE` says 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -316,7 +318,9 @@ async def test_60_nobody_there(wire: str) -> None:
     async with HTTPClient(retry=None, **options) as http:
         with pytest.raises(errors.HTTPConnectionError, match="no connection") as caught:
             await http.post("http://127.0.0.1:1/", content=b"x")
-        assert not caught.value.sent
+        assert not caught.value.sent and "is the server running" in str(caught.value)
+        if wire == "aiohttp":
+            assert f"no connection: 127.0.0.1:1: {os.strerror(errno.ECONNREFUSED)} –" in str(caught.value)
     for opened in options.values():
         await opened.aclose()
 

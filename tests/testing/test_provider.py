@@ -10,6 +10,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+import trio
 
 from asyncflow import errors
 from asyncflow.llm import LLMClient, ToolCall
@@ -256,3 +257,14 @@ def test_import_needs_no_pytest() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="latency"):
         SimulatedProvider(latency=float("nan"))
+
+
+def test_on_trio_it_says_how() -> None:
+    """`async with` serves in an asyncio loop; on trio the plain `with` is named, which serves on a thread."""
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="on trio write `with`"):
+            async with SimulatedProvider():
+                pass
+
+    trio.run(main)

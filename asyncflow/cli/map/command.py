@@ -125,10 +125,10 @@ def _sound(job: Any) -> Any:
     """The job, if its numbers and letters can be meant."""
     for name in ("timeout", "temperature", "price_input", "price_output", "max_cost", "grace"):
         value = getattr(job, name)
-        if value is not None and not (value >= 0 and value != float("inf")):  # also refuses NaN
-            raise typer.BadParameter(f"{value}: a finite number is needed", param_hint=_option(name))
-    if job.timeout is not None and job.timeout <= 0:
-        raise typer.BadParameter(f"{job.timeout}: it must be above 0", param_hint="--timeout")
+        if value is not None and not 0 <= value < float("inf"):  # also refuses NaN
+            raise typer.BadParameter(f"{value}: a finite number from 0 is needed", param_hint=_option(name))
+    if job.timeout == 0:
+        raise typer.BadParameter("0: it must be above 0", param_hint="--timeout")
     if job.changed not in ("refuse", "keep", "drop"):
         raise typer.BadParameter(f"{job.changed!r}: refuse, keep or drop", param_hint="--changed")
     if job.new and job.retry_failed:

@@ -113,7 +113,11 @@ def _check(needed: tuple[str, ...], key: tuple[str, ...], columns: Any, where: s
         if name not in columns:
             listed = ", ".join(map(str, columns)) or "none"
             option = "--prompt" if name in needed else "--key"
-            raise RowsError(f"{where}: no column {name!r}, which {option} names; the columns are: {listed}")
+            hint = "" if name.isidentifier() else "; a brace that is meant as a brace is written twice: {{ }}"
+            raise RowsError(
+                f"{where}: no column {name!r}, which {option} names; the columns are: {listed}"
+                + (hint if option == "--prompt" else "")
+            )
 
 
 def _kind(value: Any) -> str:

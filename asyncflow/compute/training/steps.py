@@ -89,7 +89,13 @@ class Steps:
     def loss(self, prediction: Array, y: Any) -> tuple[float, Array, float]:
         """Loss, gradient, and what the batch counts for."""
         with Listening() as heard:
-            loss, grad = self.loss_with_grad(prediction, y)
+            answer = self.loss_with_grad(prediction, y)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise RangeError(
+                f"loss_with_grad must return a loss and its gradient, as cross_entropy_with_grad does; "
+                f"{getattr(self.loss_with_grad, '__name__', 'it')} returned one {type(answer).__name__}"
+            )
+        loss, grad = answer
         if getattr(loss, "ndim", 0):
             raise RangeError(
                 f"loss_with_grad must return one number and a gradient (reduction='mean'), "
