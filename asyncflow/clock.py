@@ -13,7 +13,8 @@ import heapq
 import itertools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -84,29 +85,42 @@ def wall() -> float:
     return _current.get().wall()
 
 
-async def sleep(seconds: float) -> None:
-    """Wait on the current clock. A cancel point."""
+def running_loop() -> object:
+    """The event loop that runs the calling code: asyncio's loop, or trio's token."""
+    if in_trio():
+        import trio
+
+        return trio.lowlevel.current_trio_token()
+    return asyncio.get_running_loop()
+
+
+def parking() -> tuple[Callable[[], None], Awaitable[object]]:
+    """A place to wait in until somebody calls: `(wake, woken)`, of which `woken` is to be awaited at once.
+
+    `wake()` may be called more than once, on the same event loop.
+    """
     if in_trio():
         import trio
 
         event = trio.Event()
-        cancel = current().call_later(seconds, event.set)
-        try:
-            await event.wait()
-        finally:
-            cancel()
-    else:
-        future = asyncio.get_running_loop().create_future()
+        return event.set, event.wait()
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    return partial(_end, future), future
 
-        def done() -> None:
-            if not future.done():
-                future.set_result(None)
 
-        cancel = current().call_later(seconds, done)
-        try:
-            await future
-        finally:
-            cancel()
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def sleep(seconds: float) -> None:
+    """Wait on the current clock. A cancel point."""
+    wake, woken = parking()
+    cancel = current().call_later(seconds, wake)
+    try:
+        await woken
+    finally:
+        cancel()
 
 
 class FakeClock:

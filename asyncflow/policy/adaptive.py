@@ -2,8 +2,11 @@
 
 Slow start doubles the limit once a round (the time of one call) until the first refusal. That cuts it, once,
 and tells what the provider takes at once: one less than were under way. From there it is grown back, held at
-the best known limit, and now and then probed above: by one, and where that is served by two, by four.
-Growth is spread over a round, never a burst, and happens only while the limit is really filled.
+the best known limit, and now and then probed above: by one, and where that is served by two, by four. Where
+fewer are refused than were served before, it is not their number alone that decides: nothing is held then,
+and the limit goes up by one a round and down by a cut, as TCP's does.
+Growth is spread over a round, never a burst, happens only while the limit is really filled, and is taken back
+where it brings no more calls a second (`knee`); after a rest it is tried again.
 
 Sources: Jacobson, Congestion Avoidance and Control (1988), for slow start, additive increase and one
 multiplicative cut a round; CUBIC (RFC 9438) for the remembered limit, the plateau at it, and the growing
@@ -15,6 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from asyncflow.policy.knee import Knee
+
 #: The first limit, and the highest.
 START, HIGHEST = 16, 1000
 #: What a refusal leaves of the limit; and where it came only of probing just above the best known one.
@@ -23,6 +28,8 @@ CUT, CUT_PROBE = 0.85, 0.95
 _NEAR = 0.95
 #: The limit counts as filled from this share on.
 _FILLED = 0.8
+#: Seconds that growth takes to double the limit, at least: what is shorter cannot be measured.
+_SHORTEST_ROUND = 0.1
 #: Seconds at the best known limit before the next probe above it: at first, and at most. And how many times
 #: the pause that a failed probe costs.
 _HOLD, _LONGEST_HOLD, _HOLD_PER_PAUSE = 10.0, 120.0, 15.0
@@ -55,8 +62,8 @@ class Adaptive:
     """
 
     __slots__ = (
-        "_credit", "_grow_at", "_highest", "_hold", "_lowest", "_probe_at", "_reason", "_round", "_step",
-        "_value", "best",
+        "_credit", "_grow_at", "_highest", "_hold", "_knee", "_lowest", "_probe_at", "_reason",
+        "_rest_until", "_round", "_step", "_value", "best",
     )  # fmt: skip
 
     def __init__(self, *, start: int = START, lowest: int = 1, highest: int = HIGHEST) -> None:
@@ -71,6 +78,8 @@ class Adaptive:
         self._step = 1.0  # growth of the next round above the best known limit
         self._hold = _HOLD
         self._probe_at = math.inf
+        self._knee = Knee()
+        self._rest_until = -math.inf
         self._reason = ""
         #: The most calls at once that are known to be served, or None before the first refusal.
         self.best: int | None = None
@@ -95,8 +104,8 @@ class Adaptive:
         self._highest = min(self._highest, max(self._lowest, highest))
         return self._set(self._value, "the stricter of two settings")
 
-    def succeeded(self, now: float, *, seconds: float, at_once: int) -> None:
-        """A call was served that had started since the last cut.
+    def succeeded(self, now: float, *, seconds: float, at_once: int) -> Change | None:
+        """A call was served that had started since the last cut. What it earns is for `grow`.
 
         Args:
             now: The moment.
@@ -104,9 +113,19 @@ class Adaptive:
             at_once: Calls under way just before it ended, itself included.
         """
         self._round = seconds if self._round is None else self._round + _WEIGHT * (seconds - self._round)
-        if at_once < _FILLED * self.limit or self._value >= self._highest:
+        limit, knee = self.limit, self._knee
+        if at_once < _FILLED * limit:
+            knee.interrupted()
             self._credit = 0.0
-            return
+            return None
+        known = knee.served(now, min(at_once, limit), self._round)
+        if known is not None:
+            self._credit = 0.0
+            self._rest_until = now + knee.rest
+            return self._set(known, f"{limit} at once were not served faster")
+        if self._value >= min(self._highest, knee.ceiling) or knee.doubted or now < self._rest_until:
+            self._credit = 0.0
+            return None
         if self.best is None:
             earned, self._reason = 1.0, "slow start"
         elif self._value < _NEAR * self.best:
@@ -116,11 +135,13 @@ class Adaptive:
         elif now >= self._probe_at:
             earned, self._reason = self._step / self._value, f"probing above {self.best}, the best known"
         else:
-            return
+            return None
         self._credit = min(self._credit + earned, self._value)
+        return None
 
     def failed(self) -> None:
         """A call failed, but was not refused: no reason to cut, and none to grow."""
+        self._knee.interrupted()
         self._credit = 0.0
 
     def ready_at(self) -> float:
@@ -132,7 +153,7 @@ class Adaptive:
         if self._credit < 1.0 or now < self._grow_at:
             return None
         self._credit -= 1.0
-        self._grow_at = now + (self._round or 0.0) / self._value
+        self._grow_at = now + max(_SHORTEST_ROUND, self._round or 0.0) / self._value
         grown = self._value + 1.0
         if self.best is not None and grown > self.best:
             if now < self._probe_at:  # earned below the best known limit, and not meant to pass it
@@ -147,30 +168,36 @@ class Adaptive:
         """An episode of refusals has begun: cut the limit. Call it once for each.
 
         Where far fewer calls than the limit were under way, the reason may be another than their number: the
-        limit is halved at most, and what was known to be served stays known.
+        limit is halved at most, and what was known to be served stays known. Where fewer were than have been
+        served before, nothing sharp is known, and growth does not wait there.
 
         Args:
             now: The moment.
             at_once: Calls under way when the refused one started, itself included.
             pause: Seconds that nothing starts because of it.
         """
-        served = max(self._lowest, min(at_once, self.limit) - 1)
+        self._knee.interrupted()
+        self._rest_until = -math.inf
+        self._credit = 0.0
         if 2 * at_once < self.limit:
             self.best = max(self.best or 0, self.limit)
-            self._credit = 0.0
             return self._set(self._value / 2, f"refused with only {at_once} at once")
-        probed = self.best is not None and self.best < at_once <= self.best + max(2.0, 2.0 * self._step)
-        if probed:
-            self._hold = min(_LONGEST_HOLD, 2.0 * self._hold)
-            served = max(served, self.best or 0)
+        reason = f"refused with {at_once} at once"
+        served = max(self._lowest, min(at_once, self.limit) - 1)
+        step, self._step = self._step, 1.0
+        if self.best is None or at_once > self.best + max(2.0, 2.0 * step):
+            self._hold, cut = _HOLD, served * CUT
+        elif at_once > self.best:  # in vain, just above the best known limit
+            self._hold, served = min(_LONGEST_HOLD, 2.0 * self._hold), max(served, self.best)
+            cut = served * CUT_PROBE
         else:
-            self._hold = _HOLD
+            self._hold, self._probe_at = _HOLD, now
+            change = self._set(self._value * CUT, reason)
+            self.best = self.limit
+            return change
         self.best = served
-        self._step = 1.0
-        self._credit = 0.0
         self._probe_at = now + max(self._hold, pause * _HOLD_PER_PAUSE)
-        factor = CUT_PROBE if probed else CUT
-        return self._set(served * factor, f"refused with {at_once} at once")
+        return self._set(cut, reason)
 
     def refused_again(self, *, at_once: int) -> None:
         """Another refusal of the same wave: the limit stays, what is known to be served may be less."""

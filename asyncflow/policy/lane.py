@@ -224,14 +224,11 @@ class RateLane:
         if auto is not None:
             self._changed(now, auto.grow(now))
         limit = self.limit
-        full = limit is not None and self._running >= limit
-        if full and auto is None:
-            return math.inf
+        if limit is not None and self._running >= limit:
+            return math.inf if auto is None else auto.ready_at()
         ready = max(self._pause.until, self._breaker.ready_at())
         if now < self._pace_until:
             ready = max(ready, self._pace)
-        if full and auto is not None:
-            ready = max(ready, auto.ready_at())
         if self._requests is not None:
             ready = max(ready, self._requests.ready_at(now, 1.0))
         tokens = 0.0
@@ -240,8 +237,8 @@ class RateLane:
             ready = max(ready, self._tokens.ready_at(now, tokens))
         if self._reports.any:
             ready = max(ready, self._left_at(now, tokens))
-        if ready > now or full:
-            return ready if ready > now else math.inf
+        if ready > now:
+            return ready
         self._started += 1
         self._running += 1
         attempt.number = self._started
@@ -299,7 +296,7 @@ class RateLane:
         self._pause.served(attempt.number)
         self._answered(now, attempt)
         if self._auto is not None and attempt.number > self._cut_after:
-            self._auto.succeeded(now, seconds=now - attempt.at, at_once=at_once)
+            self._changed(now, self._auto.succeeded(now, seconds=now - attempt.at, at_once=at_once))
             self._changed(now, self._auto.grow(now))
 
     def _answered(self, now: float, attempt: Attempt) -> None:

@@ -10,9 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-import anyio
-from anyio.lowlevel import current_token
-
 from asyncflow import clock
 from asyncflow.clock import Cancel
 
@@ -32,7 +29,7 @@ class Line(Generic[E]):
 
     def __init__(self, admit: Callable[[E, float], float | None]) -> None:
         self._admit = admit
-        self._queue: OrderedDict[E, anyio.Event] = OrderedDict()
+        self._queue: OrderedDict[E, Callable[[], None]] = OrderedDict()
         self._clock = clock.SYSTEM
         self._loop: object = None
         self._armed = float("inf")
@@ -50,7 +47,7 @@ class Line(Generic[E]):
         Raises:
             RuntimeError: If others wait here in another event loop.
         """
-        loop = current_token()
+        loop = clock.running_loop()
         if self._queue and loop != self._loop:
             raise RuntimeError(
                 "these limits are in use in another event loop: give each loop a Limits of its own"
@@ -59,11 +56,11 @@ class Line(Generic[E]):
             self._disarm()  # a timer of a loop that has ended would never fire
             self._loop = loop
             self._clock = clock.current()
-        event = self._queue[entry] = anyio.Event()
+        self._queue[entry], woken = clock.parking()
         if len(self._queue) == 1:
             self.move()
         try:
-            await event.wait()
+            await woken
         except BaseException:
             if self._queue.pop(entry, None) is not None:
                 self.move()
@@ -78,17 +75,17 @@ class Line(Generic[E]):
             if again is not None:
                 self._arm(again, now)
                 return
-            event = self._queue.pop(entry, None)
-            if event is not None:  # None: what admit did has dissolved the line
-                event.set()
+            wake = self._queue.pop(entry, None)
+            if wake is not None:  # None: what admit did has dissolved the line
+                wake()
         self._disarm()
 
     def dissolve(self) -> list[E]:
         """Send everybody away and return them; what they are told is the caller's business."""
         gone, self._queue = self._queue, OrderedDict()
         self._disarm()
-        for event in gone.values():
-            event.set()
+        for wake in gone.values():
+            wake()
         return list(gone)
 
     def _arm(self, when: float, now: float) -> None:

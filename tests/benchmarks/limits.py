@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import sys
 import time
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from asyncflow import errors  # noqa: E402
 from asyncflow.policy import LaneSettings, RateLane  # noqa: E402
-from tests.policy.provider import Provider, run, work  # noqa: E402
+from tests.policy.provider import Full, Provider, run, work  # noqa: E402
 
 
 def row(what: str, measured: str, asked: str) -> None:
@@ -85,6 +86,16 @@ def hidden(seed: int) -> None:
             row(what, f"{share:.1%}, {refused:.2%}", ">= 85 %, <= 2 %")
 
 
+def full(seed: int) -> None:
+    for latency, seats in ((0.01, 100), (0.2, 100), (1.0, 20), (1.0, 100), (5.0, 100)):
+        lane, provider = a_lane(seed, concurrency="auto"), Full(seats, seed=seed, latency=latency)
+        seconds = max(10.0, 100 * latency)
+        run(lambda: work(lane, provider, seconds=seconds, workers=1000))
+        share = len(provider.served) * latency * math.exp(0.3**2 / 2) / seats / seconds
+        what = f"full server of {seats} seats, calls of {latency:g} s, 1,000 callers: its rate, under way"
+        row(what, f"{share:.1%}, {lane.limit}", "")
+
+
 def dead(seed: int) -> None:
     provider = Provider(
         seed=seed, down=lambda now: errors.ServerError("503", status=503) if now >= 10 else None
@@ -138,6 +149,7 @@ def main() -> None:
     requests(seed)
     tokens(seed)
     hidden(seed)
+    full(seed)
     dead(seed)
     hour(seed)
     cost()

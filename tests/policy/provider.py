@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -90,6 +91,31 @@ class Provider:
             self.running -= 1
         self.served.append((now, tokens))
         return tokens
+
+
+class Full(Provider):
+    """Serves so many at once, lets the others wait, and refuses nobody, as a model server of one's own does.
+
+    Args:
+        seats: How many.
+        later: From which second on there are how many instead.
+        options: As for a `Provider`.
+    """
+
+    def __init__(self, seats: int, *, later: tuple[float, int] = (math.inf, 0), **options: Any) -> None:
+        super().__init__(**options)
+        self.seats, self.later = seats, later
+        self.queue: deque[anyio.Event] = deque()
+
+    async def call(self, tokens: int = 0) -> int:
+        while self.running >= (self.seats if clock.now() < self.later[0] else self.later[1]):
+            self.queue.append(anyio.Event())
+            await self.queue[-1].wait()
+        try:
+            return await super().call(tokens)
+        finally:
+            for _ in range(min(2, len(self.queue))):  # the second finds out whether there is a new seat
+                self.queue.popleft().set()
 
 
 class Over(Exception):

@@ -111,6 +111,39 @@ def test_refused_with_few_under_way() -> None:
     assert auto.best == 40
 
 
+def test_refused_where_as_many_were_served_before() -> None:
+    """A limit that is not sharp is not held: down by a cut, and up again at once, by one a round."""
+    auto = Adaptive(start=41)
+    auto.refused(0.0, at_once=41)
+    auto.refused(1.0, at_once=34)
+    assert auto.limit == 28
+    grown = [change.new for number in range(2, 5) for change in a_round(auto, float(number))]
+    assert grown[:2] == [29, 30] and max(grown) < 41
+
+
+def test_growth_that_brings_nothing_is_taken_back() -> None:
+    """Twice as many at once, each of which takes twice as long: back to what was as fast, and a rest."""
+    auto, now, changes = Adaptive(start=16), 0.0, []
+    while now < 60.0:  # a server that serves 200 a second, whatever is asked of it
+        now += 1 / 200
+        changes += [auto.succeeded(now, seconds=auto.limit / 200, at_once=auto.limit), auto.grow(now)]
+    told = [change for change in changes if change is not None]
+    backs = [change for change in told if change.new < change.old]
+    assert 2 <= len(backs) <= 4 and all("not served faster" in change.reason for change in backs)
+    assert auto.best is None and max(change.new for change in told) <= 200
+    assert all(change.new <= 64 for change in backs)
+
+
+def test_growth_that_brings_more_goes_on() -> None:
+    """Twice as many at once in the same time: slow start goes on to the highest limit."""
+    auto, now = Adaptive(start=16), 0.0
+    while now < 12.0:
+        now += 1.0 / auto.limit
+        assert auto.succeeded(now, seconds=1.0, at_once=auto.limit) is None
+        auto.grow(now)
+    assert auto.limit == 1000
+
+
 def test_a_cap_is_a_cap() -> None:
     """Of two settings the stricter counts from then on."""
     auto = Adaptive(start=40)

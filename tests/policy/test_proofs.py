@@ -11,7 +11,7 @@ import pytest
 from asyncflow import clock, errors
 from asyncflow.events import Event, LimitChanged
 from asyncflow.policy import LaneSettings, RateLane
-from tests.policy.provider import BACKENDS, Provider, run, work
+from tests.policy.provider import BACKENDS, Full, Provider, run, work
 
 both = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -107,6 +107,53 @@ def test_a_new_limit_is_found(before: int, after: int) -> None:
     late = [moment for moment, _ in provider.served if moment >= 60.0]
     assert len(late) >= 0.9 * 40 * best_rate(provider, after)
     assert sum(moment >= 60.0 for moment in provider.refused) <= 0.01 * len(late) + 1
+
+
+@pytest.mark.parametrize("latency", [0.01, 0.2, 1.0])
+@pytest.mark.parametrize("seats", [20, 100])
+def test_a_full_server_is_not_given_more_and_more(seats: int, latency: float) -> None:
+    """Where nobody is refused: its whole rate, and never more than nine times as many under way as seats."""
+    provider = Full(seats, latency=latency)
+    told: list[Event] = []
+    lane = RateLane(LaneSettings(concurrency="auto"), tell=told.append)
+    seconds = {0.01: 5, 0.2: 30, 1.0: 60}[latency]
+    run(lambda: work(lane, provider, seconds=seconds, workers=1000))
+    assert len(provider.served) >= 0.95 * seconds * best_rate(provider, seats)
+    assert max(event.new or 0 for event in told if isinstance(event, LimitChanged)) < 9 * seats
+    assert lane.limit is not None and seats <= lane.limit <= 6 * seats
+    assert lane.statistics().best_known is None
+
+
+def test_a_server_that_grows_is_found() -> None:
+    """A full server has four times the seats from one moment on: a minute later 90 % of them are used."""
+    provider = Full(40, latency=0.5, later=(30.0, 160))
+    run(lambda: work(RateLane(LaneSettings(concurrency="auto")), provider, seconds=130, workers=1000))
+    late = [moment for moment, _ in provider.served if 90 <= moment < 129]
+    assert len(late) >= 0.9 * 39 * best_rate(provider, 160)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0])
+def test_a_server_with_room_is_not_taken_for_full(spread: float, seed: int) -> None:
+    """However unevenly calls take: no growth is taken back where a thousand are served as fast as one."""
+    told: list[Event] = []
+    provider = Provider(seed=seed, latency=1.0, spread=spread)
+    lane = RateLane(LaneSettings(concurrency="auto"), tell=told.append)
+    run(lambda: work(lane, provider, seconds=15, workers=1000))
+    assert all(e.new > e.old for e in told if isinstance(e, LimitChanged))  # type: ignore[operator]
+    assert lane.limit == 1000
+
+
+@pytest.mark.parametrize("retry_after", [None, 1.0])
+def test_refusals_by_chance_do_not_end_at_one_by_one(retry_after: float | None) -> None:
+    """One call in ten refused, however many are under way: the limit does not stay near one."""
+    luck = random.Random(3)
+    refused = errors.RateLimitedError("429", status=429, retry_after=retry_after)
+    provider = Provider(latency=1.0, down=lambda now: refused if luck.random() < 0.1 else None)
+    lane = RateLane(LaneSettings(concurrency="auto"), uniform=random.Random(1).random)
+    run(lambda: work(lane, provider, seconds=600, workers=100))
+    late = [moment for moment, _ in provider.served if moment >= 100]
+    assert len(late) >= 2.5 * 500
 
 
 @pytest.mark.parametrize("retry_after", [None, 5.0])
