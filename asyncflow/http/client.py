@@ -350,9 +350,7 @@ class HTTPClient:
             stream.leave = leave.pop_all()  # from here on, closing is up to who has the stream
             return stream, result
 
-    def _stream_closed(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def _stream_closed(self, kind: object, exc: BaseException | None, tb: object) -> None:
         self._running -= 1
         self._refused += isinstance(exc, errors.RateLimitedError)
 

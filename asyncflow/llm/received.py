@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 
 from asyncflow.http import Stream
 from asyncflow.llm.completion import Usage
@@ -43,9 +42,7 @@ class Received:
         """A new attempt starts from nothing."""
         self.texts, self.usage, self.whole = [], Usage(reported=False), False
 
-        def left(
-            kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-        ) -> None:
+        def left(kind: object, exc: BaseException | None, tb: object) -> None:
             self._left(stream, nothing=not self.texts and ending_of(exc) in _BY_PROVIDER)
 
         stream.leave.push(left)

@@ -114,6 +114,43 @@ def test_parquet_keeps_types(here: Any, tmp_path: Path, rows: Rows) -> None:
     assert json.loads((tmp_path / "c.jsonl").read_text().splitlines()[0])["at"] == "2026-11-20T12:00:00+00:00"
 
 
+@pytest.mark.parametrize(
+    ("kind", "answers", "type", "cells"),
+    [
+        ("number", ["1", "2.5", str(2**60)], "double", [1.0, 2.5, 2.0**60]),  # which a float holds
+        ("number", ["1", "2.5", str(2**53 + 1)], "string", ["1", "2.5", str(2**53 + 1)]),
+        ("number", ["1", str(10**400)], "string", ["1", str(10**400)]),
+        ("integer", ["1", str(2**63 - 1)], "int64", [1, 2**63 - 1]),
+        ("integer", ["1", "2.0", str(2**63)], "string", ["1", "2.0", str(2**63)]),
+    ],
+)
+def test_answers_keep_their_digits(
+    here: Any, rows: Rows, tmp_path: Path, kind: str, answers: list[str], type: str, cells: list[Any]
+) -> None:
+    """Where Parquet's numbers do not hold an answer, its column is text, and that is said. So it is again."""
+    rows(*({"n": n} for n in range(len(answers))))
+    form = {"type": "object", "properties": {"a": {"type": kind}, "b": {"type": "number"}}}
+    (tmp_path / "schema.json").write_text(json.dumps(form))
+
+    def reply(asked: Asked) -> str:
+        return f'{{"a": {answers[int(asked.prompt)]}, "b": 0.5}}'
+
+    with SimulatedProvider(reply=reply, latency=0) as provider:
+        command = (
+            "map", "in.jsonl", "-o", "out.parquet", "--prompt", "{n}", "--schema", "schema.json",
+            "--model", "m", "--base-url", provider.base_url, "--prefix", "my ",
+        )  # fmt: skip
+        for _ in range(2):
+            ran = here(*command)
+            assert ran.returncode == 0, ran.stderr
+            assert ("my answer.a is text" in ran.stderr) == (type == "string")
+            written = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+            assert written.schema.field("my answer.a").type == type
+            assert written.column("my answer.a").to_pylist() == cells
+            assert written.column("my answer.b").to_pylist() == [0.5] * len(answers)
+        assert provider.statistics().asked == len(answers)
+
+
 def test_values_that_utf8_or_json_cannot_hold(ask: Any, tmp_path: Path) -> None:
     """Half a surrogate pair and NaN do not break a run, whatever the format that is written."""
     (tmp_path / "in.jsonl").write_text('{"text": "a\\ud800"}\n')

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.result import NAMES, flat, skipped, table_columns
@@ -13,9 +14,12 @@ from asyncflow.cli.map.rows import Row, Rows
 from asyncflow.cli.map.scan import Scan, again
 from asyncflow.cli.map.summary import Counts
 from asyncflow.cli.tables.formats import kind_of
-from asyncflow.cli.tables.sinks import Sink, sink_for
+from asyncflow.cli.tables.sinks import Sink, TooManyDigitsError, sink_for
 from asyncflow.cli.tables.whole import check_writable, written_whole
 from asyncflow.cli.usage import UsageError
+
+#: Rows of the input in order, each with its result, or None where nothing became of it yet.
+Results: TypeAlias = Iterable[tuple[Row, dict[str, Any] | None]]
 
 
 class Output:
@@ -30,6 +34,10 @@ class Output:
         found: What is in it.
         schema: Of the answers, or None for text.
 
+    Attributes:
+        as_text: Columns of numbers that were written as text, because one of them has more digits than a
+            number of a table holds.
+
     Raises:
         UsageError: If such a file cannot be written.
     """
@@ -38,16 +46,20 @@ class Output:
         assert job.output is not None
         self._job, self._rows, self._found = job, rows, found
         self._columns = table_columns(schema)
+        self.as_text: list[str] = []
         self._nested = kind_of(job.output) == "jsonl"
         self.path = job.output
         self._was_there = job.output.exists()
         self._try()
 
-    def write(self, results: Iterable[tuple[Row, dict[str, Any] | None]], left_out: bytearray) -> Counts:
+    def write(self, results: Callable[[], Results], left_out: bytearray) -> Counts:
         """Write the file; returns what became of the rows.
 
+        Types are those of the schema. What they cannot hold is known when it comes, and then the file is
+        begun again, so it is rare that an answer is read twice.
+
         Args:
-            results: For each row of the input its result, or None.
+            results: Reads for each row of the input its result, or None.
             left_out: By place in the input, whether a row was not asked because the budget was spent.
 
         Raises:
@@ -59,28 +71,28 @@ class Output:
                 f"-o {self.path}: somebody made it meanwhile. Move it away and give the same command again: "
                 "the answers are kept"
             )
-        with written_whole(self.path) as file:
-            return self._fill(file, results, left_out)
+        while True:
+            try:
+                with written_whole(self.path) as file:
+                    return self._fill(file, results(), left_out)
+            except TooManyDigitsError as exc:
+                self.as_text.append(exc.column)
+                self._columns[exc.column.removeprefix(self._job.prefix)] = "json"
 
-    def count(self, results: Iterable[tuple[Row, dict[str, Any] | None]], left_out: bytearray) -> Counts:
+    def count(self, results: Callable[[], Results], left_out: bytearray) -> Counts:
         """The same counts, and no file."""
         counts = Counts()
-        for number, (row, result) in enumerate(results):
+        for number, (row, result) in enumerate(results()):
             self._counted(counts, number, row, result, left_out)
         return counts
 
-    def _fill(
-        self,
-        file: BinaryIO,
-        results: Iterable[tuple[Row, dict[str, Any] | None]],
-        left_out: bytearray,
-    ) -> Counts:
+    def _fill(self, file: BinaryIO, results: Results, left_out: bytearray) -> Counts:
         sink, counts = self._sink(file), Counts()
-        for number, (row, result) in enumerate(results):
-            ended = self._counted(counts, number, row, result, left_out)
-            if ended is not None:
-                sink.write(self._row(row.values, ended))
-        sink.close()
+        with closing(sink):  # also where it fails: Arrow's writer must not outlive the file
+            for number, (row, result) in enumerate(results):
+                ended = self._counted(counts, number, row, result, left_out)
+                if ended is not None:
+                    sink.write(self._row(row.values, ended))
         return counts
 
     def _counted(

@@ -16,7 +16,7 @@ from asyncflow.cli.map.client import client_of, concurrency_of, price_of
 from asyncflow.cli.map.estimate import run_estimate
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.kept import Kept, Standing, facts_of
-from asyncflow.cli.map.output import Output, check_owner
+from asyncflow.cli.map.output import Output, Results, check_owner
 from asyncflow.cli.map.result import Answered
 from asyncflow.cli.map.resume import said_first
 from asyncflow.cli.map.rows import Row, RowsError
@@ -206,8 +206,11 @@ def _write(session: _Session, output: Output, *, spare: bool) -> int:
     whole = session.trouble is None and not session.stop.asked
     written = whole or (bool(session.answered) and not spare)
     counts = Counts()
+
+    def results() -> Results:
+        return session.kept.results(session.run_id, plan.keyed(), price_of(job))
+
     try:
-        results = session.kept.results(session.run_id, plan.keyed(), price_of(job))
         counts = (output.write if written else output.count)(results, session.left_out)
         counts.cost = session.kept.spent(session.run_id)
     except (UsageError, OSError, StoreError, ValueError, TypeError) as exc:  # the latter two are pyarrow's
@@ -221,6 +224,8 @@ def _write(session: _Session, output: Output, *, spare: bool) -> int:
         run=session.run_id, store=session.kept.where, kept=session.standing.done,
     )  # fmt: skip
     report(figures, job)
+    for column in output.as_text:
+        say(f"{job.output}: {column} is text, for a number in it has more digits than a table's numbers hold")
     if session.trouble is not None:
         say_wrong(session.trouble)
     if why is not None:

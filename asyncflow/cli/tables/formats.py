@@ -46,10 +46,13 @@ def arrow(path: Path) -> Any:
 
 
 def cell(value: Any, kind: str) -> Any:
-    """A value as a column of that kind holds it; None where it cannot.
+    """A value as a column of that kind holds it; None where it is of another.
+
+    Raises:
+        OverflowError: If it is a whole number with more digits than such a column holds.
 
     Example:
-        >>> cell(3.0, "int"), cell(3, "float"), cell([1], "json"), cell(10**30, "int")
+        >>> cell(3.0, "int"), cell(3, "float"), cell([1], "json"), cell("3", "int")
         (3, 3.0, '[1]', None)
     """
     if value is None:
@@ -58,6 +61,9 @@ def cell(value: Any, kind: str) -> Any:
         return as_text(value)
     if isinstance(value, str) or isinstance(value, bool) != (kind == "bool"):
         return None
-    if kind == "int":
-        return int(value) if -(2**63) <= value < 2**63 else None
-    return float(value) if kind == "float" else bool(value)
+    if kind == "bool":
+        return value
+    held = int(value) if kind == "int" else float(value)
+    if isinstance(value, int) and (held != value or (kind == "int" and not -(2**63) <= held < 2**63)):
+        raise OverflowError(f"{value} has more digits than a column of kind {kind!r} holds")
+    return held

@@ -15,11 +15,27 @@ from asyncflow.cli.tables.values import as_text, json_line, unicode
 _GROUP = 1000
 
 
+class TooManyDigitsError(ValueError):
+    """A whole number does not fit into its column.
+
+    Attributes:
+        column: Its name. With the kind `"json"` it holds any number, as text.
+    """
+
+    def __init__(self, column: str) -> None:
+        super().__init__(f"a number in {column} has more digits than the column holds")
+        self.column = column
+
+
 class Sink(Protocol):
     """Where rows go."""
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
+        """Add a row.
+
+        Raises:
+            TooManyDigitsError: If a column cannot hold its number.
+        """
 
     def close(self) -> None:
         """Write what is left, and the file's end; the file itself stays open."""
@@ -122,7 +138,7 @@ class ParquetSink:
         self._writer = pa.parquet.ParquetWriter(file, self._schema)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self._rows.append({name: _held(row.get(name), kind) for name, kind in self._kinds.items()})
+        self._rows.append({name: _held(name, row.get(name), kind) for name, kind in self._kinds.items()})
         if len(self._rows) >= _GROUP:
             self._write_group()
 
@@ -136,8 +152,11 @@ class ParquetSink:
             self._writer.write_table(self._arrow.Table.from_pylist(rows, schema=self._schema))
 
 
-def _held(value: Any, kind: str | None) -> Any:
+def _held(name: str, value: Any, kind: str | None) -> Any:
     if kind is None:
         return value
-    value = cell(value, kind)
+    try:
+        value = cell(value, kind)
+    except OverflowError as exc:
+        raise TooManyDigitsError(name) from exc
     return unicode(value) if isinstance(value, str) else value
