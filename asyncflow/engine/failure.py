@@ -59,16 +59,13 @@ def failed_outcome(error: BaseException, slot: Slot) -> Failed:
 
 def crashed_outcome(slot: Slot) -> Failed:
     """A `Failed` for the slot's item, which is not run: it has ended the process before."""
-    return Failed(crashed_error(slot.step.name, slot.index, slot.item), slot.index, slot.name, slot.item, 0)
-
-
-def crashed_error(name: str, index: int, item: Any) -> ItemCrashedError:
-    """For an item that is set aside."""
-    return ItemCrashedError(
-        f"{name}, item {index} ({describe(item)}): the process ended four times or more while this item was "
-        "at work, the last time with nothing else in flight, so it is not run. Find out what it does to the "
-        "process (memory, a crash in a library, os._exit); `asyncflow items retry` has it run again"
+    error = ItemCrashedError(
+        f"{slot.step.name}, item {slot.index} ({describe(slot.item)}): the process ended four times or more "
+        "while this item was at work, the last time with nothing else in flight, so it is not run. Find out "
+        "what it does to the process (memory, a crash in a library, os._exit); `asyncflow items retry` has "
+        "it run again"
     )
+    return Failed(error, slot.index, slot.name, slot.item, 0)
 
 
 def skipped_outcome(error: BudgetSpentError, slot: Slot) -> Skipped:

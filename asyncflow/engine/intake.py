@@ -108,6 +108,11 @@ class Intake:
         self.exhausted = True
         self.review()
 
+    def park(self, parked: Parked, wait: float) -> None:
+        """An item comes back for its next attempt, in `wait` seconds."""
+        self.parking.park(parked, wait)
+        self.review()
+
     def hold_back(self, full: bool) -> None:
         """Take nothing from the source while so many outcomes wait for their commit."""
         self._full = full
@@ -143,7 +148,13 @@ class Intake:
                 return parked
             if self._turns and (kept := self._turns.next()) is not None:
                 return kept
-            if self.exhausted or self.pulling or not self._has_room():
+            room = (
+                self.started < self.until
+                and len(self.parking) < self._concurrency
+                and not self._full
+                and not (self._turns is not None and self._turns.closed)
+            )
+            if self.exhausted or self.pulling or not room:
                 await self._wait()
                 continue
             self.pulling = True
@@ -154,26 +165,14 @@ class Intake:
                 self.wake_one()
             if item is END:
                 self.end()
-            elif self._asked_to_stop() or self.exhausted:  # meanwhile: nothing more begins
+                continue
+            if self._asked_to_stop() or self.exhausted:  # meanwhile: nothing more begins
                 return None
-            else:
-                return self._start(item)
+            index, self.started = self.started, self.started + 1
+            if self._results is not None:
+                self._results.append(None)
+            return Parked(index, item, 1, math.inf)
         return None
-
-    def _has_room(self) -> bool:
-        return (
-            self.started < self.until
-            and len(self.parking) < self._concurrency
-            and not self._full
-            and not (self._turns is not None and self._turns.closed)
-        )
-
-    def _start(self, item: Any) -> Parked:
-        index = self.started
-        self.started = index + 1
-        if self._results is not None:
-            self._results.append(None)
-        return Parked(index, item, 1, math.inf)
 
     # The run may be asked to stop at any moment.
 

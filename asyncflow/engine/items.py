@@ -19,38 +19,32 @@ from types import CoroutineType
 from typing import Any
 
 from asyncflow.clock import SYSTEM
-from asyncflow.engine.alone import Turns
-from asyncflow.engine.attempt import attempt, fall_back, refuse_coroutine, retrying, wait_after
+from asyncflow.engine.attempt import attempt, refuse_coroutine
 from asyncflow.engine.context import Run
 from asyncflow.engine.failure import (
     add_note,
-    crashed_outcome,
-    failed_outcome,
-    left_undone,
-    own_error,
-    skipped_outcome,
 )
+from asyncflow.engine.fate import Fate
 from asyncflow.engine.intake import Intake
 from asyncflow.engine.journal import GRACE
 from asyncflow.engine.ledger import Ledger
 from asyncflow.engine.on_error import RAISE, OnError
-from asyncflow.engine.parking import Parked
 from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.source import Source
 from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.stopping import Halted
 from asyncflow.engine.tally import Tally
 from asyncflow.engine.tasks import Crew, LoneCrew
-from asyncflow.errors import BudgetSpentError, StoreError, TooManyFailuresError
+from asyncflow.errors import StoreError, TooManyFailuresError
 from asyncflow.events import NodeFinished, NodeStarted, Statistics
-from asyncflow.outcome import Failed, Ok, Skipped
+from asyncflow.outcome import Failed, Ok
 from asyncflow.threads import ThreadPool
 from asyncflow.waiting import current
 
 
 class Pool:
     """See the module. What comes next is `Intake`'s to say, what has come of it `Tally`'s, and what a journal
-    keeps of it `Ledger`'s; here are the workers, their beginning and their end.
+    keeps of it `Ledger`'s; how each item begins and ends, `Fate`'s. Here are the workers.
 
     Args:
         step: What is done with each item.
@@ -67,15 +61,15 @@ class Pool:
         "_base",
         "_concurrency",
         "_crew",
-        "_cut",
         "_deadlines",
+        "_eager",
         "_error",
+        "_fate",
         "_give_up",
         "_guarded",
         "_intake",
         "_ledger",
         "_most",
-        "_on_error",
         "_results",
         "_run",
         "_slots",
@@ -102,11 +96,10 @@ class Pool:
         self._run = run
         self._source = source
         self._concurrency = concurrency
-        self._on_error = on_error
         self._results = results
+        #: Whether the first error ends it, since nobody receives what is at work.
+        self._eager = results is not None and not on_error.keep
         self._error: BaseException | None = None
-        #: Whether anything was left undone.
-        self._cut = False
         self._give_up: Callable[[], None] | None = None
         self._guarded = step.guarded(run)
         self._base = copy_context()
@@ -133,6 +126,7 @@ class Pool:
             most = max(64, concurrency)
             show = self._tally.show
             self._ledger = Ledger(place, run, self._intake, most=most, show=show, stop=self.stop)
+        self._fate = Fate(self._intake, self._tally, self._ledger, keep=on_error.keep, pulse=run.pulse)
 
     def statistics(self) -> Statistics:
         """A frozen copy of the counts at this moment."""
@@ -174,9 +168,9 @@ class Pool:
         costs many small pools more than a third of their time.
         """
         run = self._run
-        if self._cut and self._error is None:
+        if self._tally.cut and self._error is None:
             self._error = Halted()
-        self._crew = self._ledger = None
+        self._crew = None
         self._tally.close()
         self._intake.close()
         if self._give_up is not None:
@@ -214,7 +208,7 @@ class Pool:
         Returns:
             The workers whose calls a timeout has already cancelled: their cleanup may still await.
         """
-        self._tally.dropped += self._intake.halt()
+        self._fate.halt()
         ending = {slot.interrupt.ending() for slot in self._slots if slot.interrupt is not None}
         ending.discard(None)
         return ending
@@ -222,14 +216,14 @@ class Pool:
     def drain(self) -> None:
         """The run is asked to stop: begin nothing more, and let what is at work end."""
         if self._intake.remains:
-            self._cut = True
+            self._tally.cut = True
         self._halt()
         self._intake.over()
         self._leave_source()
 
     def _leave_source(self) -> None:
         """Where nothing is left at work but the wait for an item that will not be begun, end that wait."""
-        ending = self._cut or (self._error is not None and self._intake.exhausted)
+        ending = self._tally.cut or (self._error is not None and self._intake.exhausted)
         if ending and self._intake.pulling and self._workers == 1 and self._crew is not None:
             self._error = self._error or Halted()
             self._crew.cancel()
@@ -250,12 +244,13 @@ class Pool:
 
     async def _work(self) -> None:
         """A worker: item after item. It raises nothing but a cancellation."""
-        step, run, intake, tally, ledger = self._step, self._run, self._intake, self._tally, self._ledger
+        step, run, length = self._step, self._run, self._source.length
+        intake, fate, tally, ledger = self._intake, self._fate, self._tally, self._ledger
         call, take, now, results = step.call, intake.take, SYSTEM.now, self._results
         direct = results if ledger is None and run.tell is None else None
         guarded, awaits = self._guarded, step.mode is Mode.AWAIT
         pulse, patient = run.pulse, not (run.host.blocking or step.atomic)
-        last = math.inf if self._source.length is None else self._source.length
+        last = math.inf if length is None else length
         slot, spoiled = Slot(run, step, self._deadlines, self._threads, tally), False
         self._slots.add(slot)
         current.set(slot)
@@ -285,7 +280,7 @@ class Pool:
                 if self._workers < self._most and not intake.exhausted:
                     self._hire(2, self._base)
                 # Run it.
-                if ledger is not None and slot.attempt == 1 and not await self._begins(ledger, slot):
+                if ledger is not None and slot.attempt == 1 and not await fate.begins(slot):
                     continue
                 try:
                     if guarded:
@@ -295,13 +290,13 @@ class Pool:
                     elif type(value := call(item)) is CoroutineType:
                         refuse_coroutine(value, step.name)
                 except BaseException as exc:
-                    await self._attempt_failed(slot, exc)
+                    await fate.failed(slot, exc)
                 else:
                     if direct is not None:
                         tally.succeeded += 1
                         direct[index] = value
                     else:
-                        self._end(slot, Ok(value, index, slot.name, item, slot.attempt))
+                        fate.end(slot, Ok(value, index, slot.name, item, slot.attempt))
                 # Leave no traces, and the loop to others.
                 try:
                     spoiled = copy_context() != before
@@ -334,107 +329,15 @@ class Pool:
         self._workers -= 1
         if spoiled:
             self._hire(1, self._base)
-        if self._cut or self._error is not None:
+        if self._tally.cut or self._error is not None:
             self._leave_source()
         self._crew.leave()
-
-    # What becomes of an item.
-
-    async def _begins(self, ledger: Ledger, slot: Slot) -> bool:
-        """Whether the item runs, and now; if not, its outcome is handed on, or it is kept aside."""
-        turns = ledger.turns
-        if turns is None or not slot.key:  # else it was kept aside, and its turn has come
-            ledger.identify(slot)
-            if ledger.has_records and await self._recalled(ledger, slot):
-                return False
-            if turns is not None and not self._passes(ledger, turns, slot):
-                return False
-        ledger.begin(slot)
-        return True
-
-    async def _recalled(self, ledger: Ledger, slot: Slot) -> bool:
-        """Whether an earlier process has the item's outcome, which is handed on."""
-        kept = await ledger.recall(slot)
-        if kept is None:
-            if halted := self._tally.halted:  # meanwhile
-                self._drop(slot)
-            return halted
-        self._tally.recalled += not isinstance(kept, Skipped)
-        self._tally.show(kept)
-        if SYSTEM.now() >= self._run.pulse.rest:  # reading back may never suspend
-            await self._run.pulse.let_others_run()
-        return True
-
-    def _passes(self, ledger: Ledger, turns: Turns, slot: Slot) -> bool:
-        """Whether the item may begin now, in a run with suspects."""
-        verdict = ledger.verdict(slot)
-        if verdict == "quarantine":
-            self._end(slot, crashed_outcome(slot))
-            return False
-        return turns.admits(Parked(slot.index, slot.item, 1, math.inf, slot.key), verdict)
-
-    async def _attempt_failed(self, slot: Slot, exc: BaseException) -> None:
-        """Park the item for its next attempt, or end it: by its fallback, or as a failure."""
-        if left_undone(slot, exc):
-            self._drop(slot)
-            return
-        error = own_error(slot, exc)
-        if error is None:
-            raise exc
-        if isinstance(error, BudgetSpentError) and self._on_error.keep:
-            self._withdraw(slot)
-            self._tally.show(skipped_outcome(error, slot))
-            return
-        try:
-            wait = wait_after(slot, error)
-            if wait is not None:
-                self._park(slot, error, wait)
-                return
-            value = await fall_back(slot, error)
-        except Exception as final:
-            self._end(slot, failed_outcome(final, slot))
-            return
-        self._end(slot, Ok(value, slot.index, slot.name, slot.item, slot.attempt))
-
-    def _park(self, slot: Slot, error: Exception, wait: float) -> None:
-        """The item waits for its next attempt, if there is one."""
-        if self._tally.halted:
-            self._drop(slot)
-            return
-        self._tally.retries += 1
-        retrying(slot, error, wait)
-        self._intake.parking.park(slot.put_down(), wait)
-        self._intake.review()
-
-    def _drop(self, slot: Slot) -> None:
-        """The item is given up without an outcome."""
-        self._withdraw(slot)
-        self._tally.dropped += 1
-        self._cut = True
-
-    def _withdraw(self, slot: Slot) -> None:
-        """The item is no longer in flight, and nothing of it is recorded."""
-        slot.spent = None
-        if self._ledger is not None:
-            self._ledger.withdraw(slot)
-
-    def _end(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
-        """The item has its outcome. It is visible at once, or, with a journal, once it is committed."""
-        if self._ledger is None:
-            self._tally.show(outcome)
-            return
-        if isinstance(outcome, Failed) and not self._on_error.keep:
-            self._halt()  # the call ends with it, once it is committed: nothing more is paid for
-        try:
-            self._ledger.commit(slot, outcome)
-        except Exception as exc:  # the value cannot be stored: that is what became of the item
-            self._end(slot, failed_outcome(exc, slot))
 
     def _source_failed(self, error: Exception) -> None:
         """Nothing more will come. What is at work is finished first where somebody receives it."""
         started = self._intake.started
         add_note(error, f"asyncflow: {self._step.name}: raised by the source of items, at item {started}")
-        if self._results is not None and not self._on_error.keep:
+        if self._eager:
             self.stop(error)
         else:
             self._error = self._error or error

@@ -125,7 +125,7 @@ class Ledger:
             self.lose(exc)
         else:
             slot.spent = None
-            if self._uncommitted >= self._most:
+            if self._uncommitted == self._most:
                 self._intake.hold_back(True)
 
     def _committed(self, outcome: Ok[Any] | Failed, key: bytes, error: BaseException | None) -> None:
@@ -135,7 +135,8 @@ class Ledger:
             self._show(outcome)
         else:
             self.lose(error)
-        self._intake.hold_back(self._uncommitted >= self._most)
+        if self._uncommitted == self._most - 1:
+            self._intake.hold_back(False)
         self._intake.wake_one()
         if not self._uncommitted and self._all_committed is not None:
             self._all_committed.set()
@@ -163,3 +164,4 @@ class Ledger:
             self._place.leave()
         if self.turns is not None:
             self.turns.close()
+        del self._stop

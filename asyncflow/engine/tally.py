@@ -29,6 +29,7 @@ class Tally:
 
     Attributes:
         dropped: Items that were taken and given up without an outcome.
+        cut: Whether anything was left undone.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Tally:
         "_results",
         "_run",
         "_stop",
+        "cut",
         "dropped",
         "failed",
         "recalled",
@@ -79,6 +81,7 @@ class Tally:
         self.retries = 0
         self.recalled = 0
         self.waiting = 0
+        self.cut = False
         self._ended = False
 
     def show(self, outcome: Outcome[Any]) -> None:

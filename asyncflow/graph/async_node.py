@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar
 
-from asyncflow.engine.attempt import run_one
 from asyncflow.engine.context import Run
 from asyncflow.engine.doors import opened
 from asyncflow.engine.failure import cancelled_error, describe, explain
 from asyncflow.engine.hosts import running_host
+from asyncflow.engine.single import run_one
 from asyncflow.engine.step import Mode, Step
 from asyncflow.graph.base import label, say_where
 from asyncflow.graph.node import Node

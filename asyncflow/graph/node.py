@@ -12,12 +12,13 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from asyncflow.engine.attempt import refuse_coroutine, run_one
+from asyncflow.engine.attempt import refuse_coroutine
 from asyncflow.engine.checks import check_concurrency, check_limits, check_retry, check_seconds
 from asyncflow.engine.context import Run
 from asyncflow.engine.driver import BlockingHost, drive
 from asyncflow.engine.failure import add_note, explain
 from asyncflow.engine.on_error import RAISE, OnError
+from asyncflow.engine.single import run_one
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.events import LoopHeld
 from asyncflow.graph.base import BaseNode, label, set_given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 import weakref
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncflow import Failed, Ok, Retry, amap, stream
+from asyncflow import Failed, Ok, Retry, Stop, amap, stream
 from asyncflow.clock import FakeClock, sleep
 from asyncflow.errors import ItemCancelledError, TooManyFailuresError
 
@@ -545,3 +546,28 @@ def test_threads_see_the_caller_s_context(run: Any) -> None:
             return await amap(work, range(10), concurrency=2)
 
     assert run(main) == [(7, "raise")] * 10
+
+
+@pytest.mark.parametrize("arguments", [{}, {"retry": Retry(2, wait=0), "timeout": 60.0}, {"stop": Stop()}])
+def test_a_call_leaves_nothing_to_the_garbage_collector(arguments: dict[str, Any]) -> None:
+    """A pool that has ended, its slots and its workers' tasks are freed by counting references."""
+
+    async def work(item: int) -> int:
+        await asyncio.sleep(0)
+        return item
+
+    async def main() -> list[object]:
+        await amap(work, range(100), **arguments)  # what is made once and kept
+        gc.collect()
+        gc.disable()
+        try:
+            await amap(work, range(100), **arguments)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            return list(gc.garbage)
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    assert asyncio.run(main()) == []
