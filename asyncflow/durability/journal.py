@@ -148,7 +148,7 @@ class RunJournal:
 
     @property
     def suspects(self) -> int:
-        """How many items are to run alone, or not at all."""
+        """How many items are to run alone, or not at all, and have no outcome yet."""
         return len(self._suspects)
 
     def close(self, how: str) -> None:

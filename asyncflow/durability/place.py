@@ -117,7 +117,10 @@ class RunPlace:
             return None
         self._tally.known += 1
         if record.kind == FAILED:
-            return None if self._retry_failed else failures.load(record.data, record.attempts)
+            if self._retry_failed:
+                return None
+            self._suspects.pop(key, None)
+            return failures.load(record.data, record.attempts)
         try:
             return Ok(self._codec.decode(record.data), attempts=record.attempts)
         except Unreadable as exc:
@@ -207,6 +210,8 @@ class RunPlace:
         )
         self._writer.submit(record, self._row, committed, self._host)
         self._row = None
+        if self._suspects:
+            self._suspects.pop(key, None)
 
     def acted(self, action: Any) -> None:
         data = _plain.encode(action if action is None or type(action) is str else repr(action))

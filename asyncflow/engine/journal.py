@@ -94,7 +94,7 @@ class Journal(Protocol):
     Attributes:
         run_id: What the run is called.
         found: What an earlier process left, in words; None: the run begins now.
-        suspects: How many items are to run alone, or not at all.
+        suspects: How many items are to run alone, or not at all, and have no outcome yet.
         asked: At the end of a run that was resumed: how many of its items were not recorded before, and how
             many that were recorded it no longer has; else None.
     """

@@ -8,11 +8,11 @@ parallel branches hand values over through `shared` there.
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from asyncflow.engine.checks import check_concurrency
-from asyncflow.engine.context import Run
+from asyncflow.engine.context import Cap, Run
 from asyncflow.engine.failure import describe
 from asyncflow.engine.items import collect
 from asyncflow.engine.on_error import OnError
@@ -21,6 +21,7 @@ from asyncflow.engine.stopping import Halted
 from asyncflow.errors import ActionError, StepLimitError
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import BaseNode, label, outside, refuse_waiting_source, set_given, step_copy
+from asyncflow.graph.node import Node
 from asyncflow.graph.reach import check_start, ids, reachable, refuse_circle
 from asyncflow.graph.view import SharedView
 
@@ -282,21 +283,57 @@ class BatchFlow(Flow):
             seen = SharedView(shared) if self.isolate else shared
             inside = run.branch(None if place is None else place.key_of(given).hex())
             try:
-                action = await self._walk_nodes(seen, {**self.params, **given}, inside)
+                action = await walk(seen, {**self.params, **given}, inside)
             except RecursionError:
                 refuse_circle(self)
                 raise
             return seen if self.isolate else action
 
+        walk: Callable[[Any, dict[str, Any], Run], Awaitable[Any]] = self._walk_nodes
+        if run.alone is not None and _has_nodes_in_place(self, run):
+            walk = self._one_after_the_other(run)
         step = Step(call=one_run, name=where, exec=False, atomic=not isinstance(self, AsyncNode))
         entries = await collect(step, sets, run, concurrency=self.concurrency, on_error=policy)
         return entries if self.isolate or policy.keep else None
+
+    def _one_after_the_other(self, run: Run) -> Callable[[Any, dict[str, Any], Run], Awaitable[Any]]:
+        """As `_walk_nodes`, while items are under suspicion: a plain node in place cannot wait for its turn,
+        which would tear its prep, exec and post apart, so the others wait before they begin."""
+        turn = Cap(run.host, 1)
+
+        async def walk(shared: Any, params: dict[str, Any], inside: Run) -> Any:
+            await turn.acquire()
+            try:
+                if run.journal is not None and run.journal.suspects:
+                    return await self._walk_nodes(shared, params, inside)
+            finally:
+                turn.release()
+            return await self._walk_nodes(shared, params, inside)
+
+        return walk
 
     def _prep_res_for_post(self, prep_res: Any) -> Any:
         return [] if prep_res is None else prep_res
 
     def post(self, shared: Any, prep_res: Any, exec_res: Any) -> Any:
         """`exec_res`: see the class. Default: the action is "default"."""
+
+
+def _has_nodes_in_place(flow: Flow, run: Run) -> bool:
+    """Whether plain nodes beneath run in place: on the loop's thread, and without waiting for anybody."""
+    todo: list[tuple[BaseNode, Run]] = [(flow, run)]
+    seen: set[int] = set()
+    for around, above in todo:
+        run = above.offloaded() if around.offload else above
+        for node in reachable(around):
+            if isinstance(node, Flow) and id(node) not in seen:
+                seen.add(id(node))
+                todo.append((node, run))
+            elif (
+                isinstance(node, Node) and not isinstance(node, AsyncNode) and not node._runs_on_threads(run)
+            ):
+                return True
+    return False
 
 
 class AsyncFlow(Flow, AsyncNode):

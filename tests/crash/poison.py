@@ -24,6 +24,7 @@ from asyncflow import (
     BatchNode,
     Failed,
     Flow,
+    Node,
     amap,
     run_sync,
     stream,
@@ -108,6 +109,18 @@ class Program:
             async def post_async(self, shared: Any, prep_res: Any, exec_res: Any) -> None:
                 shared.setdefault("out", [None] * ITEMS)[self.params["n"]] = exec_res
 
+        class Wait(AsyncNode):
+            async def exec_async(self, prep_res: Any) -> None:
+                for _ in range(3 if self.params["n"] == POISON else 5_000):
+                    await asyncio.sleep(0)
+
+        class Beside(Node):
+            def exec(self, prep_res: Any) -> int:
+                return program.work_plainly(self.params["n"])
+
+            def post(self, shared: Any, prep_res: Any, exec_res: Any) -> None:
+                shared.setdefault("out", [None] * ITEMS)[self.params["n"]] = exec_res
+
         class All(AsyncParallelBatchFlow):
             async def prep_async(self, shared: Any) -> Any:
                 return [{"n": n} for n in range(ITEMS)]
@@ -118,11 +131,20 @@ class Program:
             "threads": lambda: Flow(start=Plain(on_error="continue", **settings)),
             "in place": lambda: Flow(start=Plain(on_error="continue")),
             "nodes": lambda: All(start=One(on_error="continue"), **settings),
+            "beside": lambda: All(start=_chain(Wait(), Beside(on_error="continue")), **settings),
+            "inside": lambda: All(
+                start=AsyncFlow(start=_chain(Wait(), Flow(start=Beside(on_error="continue")))), **settings
+            ),
         }[self.door]()
         shared: dict[str, Any] = {}
         run_sync(flow, shared, **self.options())
         found: list[Any] = shared["out"]
         return found
+
+
+def _chain(first: Any, second: Any) -> Any:
+    first >> second
+    return first
 
 
 def child(path: Path | str, door: str, how: str, log: int) -> None:

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no for
         ("threads", "SIGKILL"),
         ("in place", "exit"),
         ("nodes", "SIGKILL"),
+        ("beside", "exit"),
+        ("inside", "SIGSEGV"),
     ],
 )
 def test_it_is_run_alone_and_then_set_aside(tmp_path: Path, door: str, how: str) -> None:
