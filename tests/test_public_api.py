@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,7 +10,6 @@ from importlib.metadata import version
 import pytest
 
 import asyncflow
-from asyncflow.cli import main
 
 PUBLIC = """
 AsyncBatchFlow AsyncBatchNode AsyncFlow AsyncNode AsyncParallelBatchFlow AsyncParallelBatchNode BaseNode
@@ -38,7 +38,7 @@ def test_the_version_is_that_of_the_installation(capsys: pytest.CaptureFixture[s
     assert asyncflow.__version__ == version("asyncflow-engine")
     with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["asyncflow", "--version"])
-        main()
+        runpy.run_module("asyncflow", run_name="__main__")
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"asyncflow {asyncflow.__version__}\n"
     with pytest.raises(AttributeError, match="no attribute 'amapp'"):

@@ -201,7 +201,7 @@ def _detail(node: NodeTally) -> str:
         (node.skipped, "skipped"),
         (node.retrying, "retrying"),
         (node.waiting, "waiting"),
-        (node.running, "running"),
+        (node.running - node.waiting, "running"),  # at work, or on the way to the disk
     )
     return ", ".join(f"{count:,} {word}" for count, word in parts if count)
 
