@@ -221,6 +221,14 @@ def test_a_prompt_without_a_column(ask: Any, rows: Rows) -> None:
     assert ran.returncode == 0 and "names no {column}" in ran.stderr
 
 
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt(ask: Any, rows: Rows, provider: SimulatedProvider, prompt: str) -> None:
+    """It is refused: nobody wants to pay for rows that are asked nothing."""
+    rows({"n": 1})
+    ran = ask("in.jsonl", *OUT, "--prompt", prompt)
+    assert ran.returncode == 2 and "--prompt is empty" in ran.stderr and not provider.log
+
+
 def test_progress(here: Any, rows: Rows) -> None:
     """Off a terminal the last line of the progress has all rows, how many failed, rate and time."""
     rows(*({"n": n} for n in range(4)))

@@ -22,7 +22,7 @@ class Template:
         text: The template.
 
     Raises:
-        UsageError: If a brace is alone, or a place has no name.
+        UsageError: If it is empty, a brace is alone, or a place has no name.
 
     Attributes:
         columns: The columns it names, in the order in which they first come.
@@ -36,6 +36,8 @@ class Template:
     """
 
     def __init__(self, text: str) -> None:
+        if not text.strip():  # the usual reason: --prompt "$(cat a-file-that-is-not-there.txt)"
+            raise UsageError("--prompt is empty; every row would be asked nothing")
         self._parts: list[str] = []  # text and column names in turn
         written, start = "", 0
         for found in _PART.finditer(text):
