@@ -1,6 +1,7 @@
 """asyncflow: run the same step over many items."""
 
-from asyncflow.api import RunResult, amap, run, run_sync, stream
+from asyncflow.api.flows import RunResult, run, run_sync
+from asyncflow.api.items import amap, stream
 from asyncflow.engine.signals import stop_on_signals
 from asyncflow.engine.stopping import Stop
 from asyncflow.graph.async_node import AsyncNode

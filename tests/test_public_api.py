@@ -26,8 +26,9 @@ def test_the_list_is_exact() -> None:
 
 
 def test_importing_it_loads_no_heavy_library() -> None:
-    """`import asyncflow` needs neither pandas nor aiohttp, SQLAlchemy, httpx, typer, rich or trio."""
-    heavy = "pandas aiohttp sqlalchemy httpx typer rich trio numpy pydantic".split()
+    """`import asyncflow` needs neither pandas nor aiohttp, SQLAlchemy, httpx, typer, rich or trio, and
+    what keeps stored runs only where a store is given."""
+    heavy = "pandas aiohttp sqlalchemy httpx typer rich trio numpy pydantic asyncflow.durability".split()
     program = f"import sys, asyncflow; print([name for name in {heavy!r} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert run.stdout.strip() == "[]", run.stdout + run.stderr

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from asyncflow.api import run
+from asyncflow.api.flows import run
 from asyncflow.cli.screen import resumes_in, screening
 from asyncflow.cli.translate import LANGUAGES, TranslateAtOnce, TranslateInTurn, sections_of
 from asyncflow.errors import AsyncflowError

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from asyncflow.durability.codec import Codec, Encoder
 from asyncflow.durability.journal import RunJournal
 from asyncflow.durability.memory import MemoryStore
-from asyncflow.durability.opening import Changed, as_store, open_journal, open_run
+from asyncflow.durability.opening import as_store, open_journal, open_run
 from asyncflow.durability.responses import CacheStatistics, ResponseCache
 from asyncflow.durability.resume import Difference, Fingerprint, compare, facts_of, of_outline
 from asyncflow.durability.runs import new_run_id, resolve, status
-from asyncflow.durability.saying import Counts, RetryFailed, banner, how_to_resume
+from asyncflow.durability.saying import Counts, banner, how_to_resume
 from asyncflow.durability.store import Store
+from asyncflow.engine.journal import Changed, RetryFailed
 
 if TYPE_CHECKING:
     from asyncflow.durability.postgres.store import PostgresStore

@@ -14,10 +14,10 @@ from asyncflow.durability.crashes import verdicts
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.place import RunPlace, Tally
 from asyncflow.durability.recall import Asker, Recall
-from asyncflow.durability.saying import Counts, RetryFailed, banner
+from asyncflow.durability.saying import Counts, banner
 from asyncflow.durability.store import PlaceRow, RunRow, StoreReader
 from asyncflow.durability.writer import Writer
-from asyncflow.engine.journal import Verdict
+from asyncflow.engine.journal import RetryFailed, Verdict
 
 #: Places whose numbers are kept to answer `has_records` without asking.
 _PLACES = 10_000

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import anyio
 
@@ -19,12 +19,9 @@ from asyncflow.durability.loops import on_thread
 from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
-from asyncflow.durability.saying import RetryFailed
 from asyncflow.durability.store import RunRow, Session, Store
+from asyncflow.engine.journal import Changed, RetryFailed
 from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError, StoreLockedError
-
-#: What to do where the program has changed: refuse, keep all results, or drop those of the changed nodes.
-Changed: TypeAlias = Literal["refuse", "keep", "drop"]
 
 #: Process, store and run, of runs that are open, with whose each is: `setdefault` lets one thread in.
 _at_work: dict[tuple[int, str, str], object] = {}

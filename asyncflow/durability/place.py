@@ -12,10 +12,9 @@ from asyncflow.durability.failures import short
 from asyncflow.durability.keys import PlaceKeys
 from asyncflow.durability.marks import NO_SLOT
 from asyncflow.durability.recall import Asker, Recall
-from asyncflow.durability.saying import RetryFailed
 from asyncflow.durability.store import ACTION, AGAIN, FAILED, OK, PlaceRow, Record
 from asyncflow.durability.writer import Writer
-from asyncflow.engine.journal import Committed, Verdict
+from asyncflow.engine.journal import Committed, RetryFailed, Verdict
 from asyncflow.errors import NotStorableError, ResumeMismatchError
 from asyncflow.outcome import Failed, Ok, Outcome, Skipped, Spent
 

@@ -6,11 +6,10 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-#: Whether items that failed run again, stay failed, or are the only ones that run.
-RetryFailed: TypeAlias = bool | Literal["only"]
+from asyncflow.engine.journal import RetryFailed
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ GRACE = 30.0
 Committed: TypeAlias = Callable[[BaseException | None], None]
 
 
+#: What to do where the program has changed: refuse, keep all results, or drop those of the changed nodes.
+Changed: TypeAlias = Literal["refuse", "keep", "drop"]
+
+#: Whether items that failed run again, stay failed, or are the only ones that run.
+RetryFailed: TypeAlias = bool | Literal["only"]
+
 #: What is to become of an item that was in flight when earlier processes died: it runs like any other, it
 #: runs with nothing else in flight, or it is not run.
 Verdict: TypeAlias = Literal["run", "alone", "quarantine"]

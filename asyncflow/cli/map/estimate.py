@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from asyncflow.api import amap
+from asyncflow.api.items import amap
 from asyncflow.cli.map.asking import Asking
 from asyncflow.cli.map.checks import Plan
 from asyncflow.cli.map.client import client_of, concurrency_of, price_of

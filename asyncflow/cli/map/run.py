@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from asyncflow.api import stream
+from asyncflow.api.items import stream
 from asyncflow.cli.map.asking import Asking
 from asyncflow.cli.map.checks import Plan, checked
 from asyncflow.cli.map.client import client_of, concurrency_of, price_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from asyncflow.api import RunResult, run
+from asyncflow.api.flows import RunResult, run
 from asyncflow.cli.run.report import figures_of, lines_of, say, say_found
 from asyncflow.cli.run.shared import shared_of
 from asyncflow.cli.run.target import described, flow_at, where

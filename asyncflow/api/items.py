@@ -1,17 +1,13 @@
-"""The doors: `amap` and `stream` for people who want no graph, `run` and `run_sync` for flows."""
+"""The doors for people who want no graph: `amap` gives a list, `stream` gives outcomes as they come."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from asyncflow.durability.opening import Changed, open_journal
-from asyncflow.durability.resume import Fingerprint, facts_of, of_outline
-from asyncflow.durability.saying import RetryFailed, how_to_resume
+from asyncflow.api.stored import Stored
 from asyncflow.engine.checks import (
     check_concurrency,
     check_function,
@@ -19,7 +15,6 @@ from asyncflow.engine.checks import (
     check_retry,
     check_seconds,
     check_stored,
-    discarded,
     is_async,
     name_of,
 )
@@ -27,21 +22,13 @@ from asyncflow.engine.context import Run, declared_result
 from asyncflow.engine.doors import opened
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool, collect
-from asyncflow.engine.journal import Journal
+from asyncflow.engine.journal import Changed, Journal, RetryFailed
 from asyncflow.engine.observers import Observer, check_observers
 from asyncflow.engine.on_error import OnError
-from asyncflow.engine.own_loop import in_loop, run_to_end
 from asyncflow.engine.reader import Stream
-from asyncflow.engine.signals import EXIT_CODES, as_exit, stop_on_signals
 from asyncflow.engine.source import Source, check_items, length_of
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.engine.stopping import Stop, stoppable
-from asyncflow.errors import RunStoppedError
-from asyncflow.events import Statistics
-from asyncflow.graph.base import BaseNode, label
-from asyncflow.graph.flow import Flow
-from asyncflow.graph.outline import outline, parts
-from asyncflow.outcome import Spent
 from asyncflow.policy.retry import Retry
 
 T = TypeVar("T")
@@ -180,15 +167,8 @@ async def amap(
     check_stored(store, run_id, key)
     listeners = check_observers(observers)
     host = running_host()
-    journal = _journal(
-        store,
-        run_id,
-        step.name,
-        changed,
-        retry_failed,
-        lambda: _of_function(step.name, func, version),
-        length_of(items),
-    )
+    stored = Stored(store, run_id, changed, retry_failed)
+    journal = stored.of_function(func, step.name, version, length_of(items))
     async with opened(host, step.name, observers=listeners, journal=journal, stop=stop) as run:
         inside = run.inside(step.name)
         work = partial(collect, step, items, inside, concurrency=concurrency, on_error=policy)
@@ -249,16 +229,10 @@ def stream(
     check_items(items, "items")
     check_stored(store, run_id, key)
 
+    stored = Stored(store, run_id, changed, retry_failed)
+
     def open_journal() -> AbstractAsyncContextManager[Journal] | None:
-        return _journal(
-            store,
-            run_id,
-            step.name,
-            changed,
-            retry_failed,
-            lambda: _of_function(step.name, func, version),
-            length_of(items),
-        )
+        return stored.of_function(func, step.name, version, length_of(items))
 
     def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
         source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
@@ -326,254 +300,3 @@ def _either(func: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
 async def _settle(value: Any) -> Any:
     """What a plain function returned; awaited first if it can be."""
     return await value if hasattr(value, "__await__") else value
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run of a flow came to.
-
-    Attributes:
-        action: The flow's last action.
-        shared: The object that the flow was given, as the nodes left it.
-        run_id: The stored run's id; None where nothing was stored.
-        statistics: What was counted.
-        spent: Tokens and money that the items of this session have used, as far as they told; None where
-            nothing was stored. That of all sessions is in the store: `asyncflow runs show`.
-    """
-
-    action: Any
-    shared: Any
-    run_id: str | None
-    statistics: Statistics
-    spent: Spent | None = None
-
-
-async def run(
-    flow: BaseNode,
-    shared: Any = None,
-    *,
-    store: Any = None,
-    run_id: str | None = None,
-    concurrency: int | None = None,
-    observers: Iterable[Observer] = (),
-    changed: Changed = "refuse",
-    retry_failed: bool = True,
-    stop: Stop | None = None,
-) -> RunResult:
-    """Run a flow, or one node, on the running event loop.
-
-    Args:
-        flow: Of either colour. A plain flow is driven on the loop: its plain nodes hold the loop while they
-            run, its threads do not.
-        shared: What the nodes share; a new dict by default.
-        concurrency: At most this many `exec`s of the whole run at the same time, whatever its nodes say.
-            Flows hold nothing, so nested parallel flows finish even at 1. None: no such bound.
-        observers: Functions that are told every event, on a thread of their own.
-        store: Where the result of every `exec` is recorded as it comes: a path to a SQLite file, a
-            `postgresql://` URL, or a Store. Killed at any moment, the same call with the same `run_id` reads
-            them back: `prep` and `post` run again, `exec` only where no result was committed.
-        run_id: The run to begin or to resume; None: a new one, whose id is in the result.
-        changed: What to do where the flow is no longer what the run was recorded with: "refuse" (a
-            ResumeMismatchError lists the differences), "keep" all results, or "drop" those of the nodes
-            that changed.
-        retry_failed: Whether a resumed run runs failed items again.
-        stop: A `Stop`, by which the program may end the run early without losing what it has paid for.
-
-    Returns:
-        A `RunResult`.
-
-    Raises:
-        RunStoppedError: If `stop` was asked, and something was left to do.
-        What a node raised; FlowError where the graph is wrong; TypeError and ValueError for a wrong argument.
-
-    Cancellation:
-        A cancel point. Everything that is running ends before it returns.
-
-    Example:
-        >>> import asyncio
-        >>> from asyncflow import AsyncFlow, AsyncNode
-        >>> class Hello(AsyncNode):
-        ...     async def post_async(self, shared, prep_res, exec_res):
-        ...         shared["said"] = "hello"
-        >>> asyncio.run(run(AsyncFlow(start=Hello()))).shared
-        {'said': 'hello'}
-    """
-    return await _run(
-        flow,
-        shared,
-        store=store,
-        run_id=run_id,
-        concurrency=concurrency,
-        observers=observers,
-        changed=changed,
-        retry_failed=retry_failed,
-        stop=stop,
-    )
-
-
-async def _run(
-    flow: BaseNode,
-    shared: Any,
-    *,
-    store: Any,
-    run_id: str | None,
-    concurrency: int | None,
-    observers: Iterable[Observer],
-    changed: Changed,
-    retry_failed: bool,
-    stop: Stop | None,
-    greet: bool = False,
-) -> RunResult:
-    _check_flow(flow)
-    check_stored(store, run_id)
-    if retry_failed not in (True, False):
-        raise ValueError(
-            f"retry_failed={retry_failed!r}: True or False; a flow needs the results of all of its items, so "
-            '"only" is for amap and stream'
-        )
-    if concurrency is not None:
-        check_concurrency(concurrency)
-    listeners = check_observers(observers)
-    shared = {} if shared is None else shared
-    journal = _journal(store, run_id, label(flow), changed, retry_failed, lambda: _of_flow(flow))
-    async with opened(
-        running_host(),
-        label(flow),
-        concurrency=concurrency,
-        observers=listeners,
-        journal=journal,
-        stop=stop,
-    ) as place:
-        if greet and place.journal is not None and place.journal.found is not None:
-            _tell_people(f"run {place.journal.run_id} goes on: {place.journal.found}")
-        action = await stoppable(
-            place, label(flow), lambda: flow._run_step(shared, place.inside(label(flow)))
-        )
-        statistics = place.counts.statistics()
-    if place.journal is None:
-        return RunResult(action, shared, None, statistics)
-    return RunResult(action, shared, place.journal.run_id, statistics, place.counts.spent)
-
-
-def run_sync(
-    flow: BaseNode,
-    shared: Any = None,
-    *,
-    store: Any = None,
-    run_id: str | None = None,
-    concurrency: int | None = None,
-    observers: Iterable[Observer] = (),
-    changed: Changed = "refuse",
-    retry_failed: bool = True,
-    stop: Stop | None = None,
-) -> RunResult:
-    """As `run`, from synchronous code; the calling thread blocks until it is done.
-
-    Inside a running event loop (a notebook) the flow gets a thread and a loop of its own, so nothing is
-    patched; the loop around it stands still meanwhile, and `await run(…)` is the better way there. Inside an
-    `exec` it is a run of its own, under no cap of the run around it.
-
-    With a `store`, on the main thread, Ctrl-C and SIGTERM are requests to stop: the first lets what is in
-    flight end (for 30 s, or the grace of the `stop` that is given) and records it, the second cancels, the
-    third leaves at once. Handlers that the program has set itself stay. How to go on is written to stderr,
-    and, where a run goes on, what of it is done.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C, also where the run was done by then.
-        SystemExit: After SIGTERM, with the exit code 143.
-        Others as `run`.
-
-    Cancellation:
-        Without a store Ctrl-C cancels the flow, waits for it, and is raised.
-
-    Example:
-        >>> from asyncflow import AsyncFlow, AsyncNode
-        >>> class Hello(AsyncNode):
-        ...     async def post_async(self, shared, prep_res, exec_res):
-        ...         shared["said"] = "hello"
-        >>> run_sync(AsyncFlow(start=Hello())).shared
-        {'said': 'hello'}
-    """
-    _check_flow(flow)
-
-    def to_end(stop: Stop | None) -> RunResult:
-        return run_to_end(
-            lambda: _run(
-                flow,
-                shared,
-                store=store,
-                run_id=run_id,
-                concurrency=concurrency,
-                observers=observers,
-                changed=changed,
-                retry_failed=retry_failed,
-                stop=stop,
-                greet=True,
-            )
-        )
-
-    if store is None and stop is None:
-        return to_end(None)
-    with stop_on_signals(stop=stop, leave=not in_loop()) as heard:
-        try:
-            result = to_end(heard)
-        except RunStoppedError as exc:
-            if heard.reason not in EXIT_CODES:
-                raise
-            if exc.run_id is not None:
-                _tell_people(how_to_resume(exc.run_id, store, given=run_id is not None))
-            raise as_exit(heard.reason, str(exc)) from None
-    if heard.reason in EXIT_CODES:  # it came too late for this run, but the program is to end
-        raise as_exit(heard.reason, f"{label(flow)} was done when {heard.reason} came")
-    return result
-
-
-def _tell_people(text: str) -> None:
-    sys.stderr.write(f"asyncflow: {text}\n")
-
-
-def _check_flow(flow: object) -> None:
-    if not isinstance(flow, BaseNode):
-        hint = "; make an instance of it" if isinstance(flow, type) else ""
-        hint = "; pass the flow itself, without running it" if discarded(flow) else hint
-        raise TypeError(f"{flow!r} is not a flow or node{hint}")
-
-
-# Stored runs.
-
-
-def _journal(
-    store: Any,
-    run_id: str | None,
-    name: str,
-    changed: Changed,
-    retry_failed: RetryFailed,
-    fingerprint: Callable[[], Fingerprint],
-    total: int | None = None,
-) -> AbstractAsyncContextManager[Journal] | None:
-    """What opens the run's journal, where a store is given."""
-    if store is None:
-        return None
-    return open_journal(
-        store,
-        run_id,
-        name=name,
-        fingerprint=fingerprint(),
-        changed=changed,
-        retry_failed=retry_failed,
-        total=total,
-    )
-
-
-def _of_function(name: str, func: Callable[..., Any], version: Version) -> Fingerprint:
-    return Fingerprint(
-        {name: dict(version) if isinstance(version, Mapping) else facts_of([func], version=version)}
-    )
-
-
-def _of_flow(flow: BaseNode) -> Fingerprint:
-    facts = {
-        path: facts_of(part.execs, version=part.version, params=part.params)
-        for path, part in parts(flow).items()
-    }
-    return of_outline(outline(flow), facts) if isinstance(flow, Flow) else Fingerprint(facts)
