@@ -39,6 +39,8 @@ async def attempt(slot: Slot, item: Any) -> Any:
         call = partial(in_thread, slot, step.call, step.timed) if step.mode is Mode.THREAD else step.call
         if step.limits is not None:
             call = partial(in_lane, slot, call)
+        else:
+            slot.begin()
         if step.timed:
             if slot.interrupt is None:
                 slot.interrupt = run.host.interrupt()
@@ -73,6 +75,7 @@ async def in_lane(slot: Slot, call: Callable[[Any], Awaitable[Any]], item: Any) 
     async with limits.lane().attempt(retry=slot.attempt > 1):
         if _too_late(slot):
             raise Halted
+        slot.begin()
         return await call(item)
 
 

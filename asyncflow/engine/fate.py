@@ -57,7 +57,8 @@ class Fate:
                 return False
             if turns is not None and not self._passes(ledger, turns, slot):
                 return False
-        ledger.begin(slot)
+        if slot.place is None:
+            ledger.begin(slot)
         return True
 
     async def _recalled(self, ledger: Ledger, slot: Slot) -> bool:

@@ -33,6 +33,7 @@ class Ledger:
         stop: Called with what the journal has refused with: what is in flight is cut off.
 
     Attributes:
+        place: As given.
         turns: The gate that all items pass in a run with suspects, else None.
         lost: Whether nothing is kept any more; no outcome is seen from then on.
     """
@@ -41,12 +42,12 @@ class Ledger:
         "_all_committed",
         "_intake",
         "_most",
-        "_place",
         "_run",
         "_show",
         "_stop",
         "_uncommitted",
         "lost",
+        "place",
         "turns",
     )
 
@@ -60,7 +61,7 @@ class Ledger:
         show: Callable[[Outcome[Any]], None],
         stop: Callable[[BaseException], None],
     ) -> None:
-        self._place = place
+        self.place = place
         self._run = run
         self._intake = intake
         self._most = most
@@ -79,31 +80,31 @@ class Ledger:
     @property
     def has_records(self) -> bool:
         """Whether an earlier process recorded anything here; if not, nobody needs to ask."""
-        return self._place.has_records
+        return self.place.has_records
 
     def identify(self, slot: Slot) -> None:
         """Give the slot's item its key. Once per item, in input order."""
-        slot.key = self._place.key_of(slot.item)
+        slot.key = self.place.key_of(slot.item)
 
     async def recall(self, slot: Slot) -> Outcome[Any] | None:
         """What an earlier process committed for the slot's item; None: it has to run."""
-        kept = await self._place.recall(slot.key)
+        kept = await self.place.recall(slot.key)
         return None if kept is None else replace(kept, index=slot.index, key=slot.name, item=slot.item)
 
     def verdict(self, slot: Slot) -> Verdict:
         """What earlier deaths of the process say about the slot's item."""
-        return "run" if self.lost else self._place.verdict(slot.key)
+        return "run" if self.lost else self.place.verdict(slot.key)
 
     def begin(self, slot: Slot) -> None:
         """An attempt is about to start: if the process dies now, the item was in flight."""
-        self._place.begin(slot.key)
+        self.place.begin(slot.key)
 
     # When it has ended.
 
     def withdraw(self, slot: Slot) -> None:
         """The slot's item is given up without an outcome."""
         if not self.lost:
-            self._place.withdraw(slot.key)
+            self.place.withdraw(slot.key)
         self._leave(slot.key)
 
     def commit(self, slot: Slot, outcome: Ok[Any] | Failed) -> None:
@@ -117,7 +118,7 @@ class Ledger:
         self._uncommitted += 1
         try:
             committed = partial(self._committed, outcome, slot.key)
-            self._place.commit(slot.key, outcome, committed, slot.spent)
+            self.place.commit(slot.key, outcome, committed, slot.spent)
         except Exception as exc:
             self._uncommitted -= 1
             if not isinstance(outcome, Failed) and not isinstance(exc, StoreError):
@@ -161,7 +162,7 @@ class Ledger:
     def close(self) -> None:
         """No attempt runs here any more: items that were begun and have no outcome were cancelled."""
         if not self.lost:
-            self._place.leave()
+            self.place.leave()
         if self.turns is not None:
             self.turns.close()
         del self._stop

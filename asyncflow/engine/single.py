@@ -144,25 +144,18 @@ async def _remembered(place: Place, slot: Slot, keep: bool) -> Outcome[Any]:
     verdict = place.verdict(slot.key) if run.alone is not None else "run"
     if verdict == "quarantine":
         return await _committed(place, slot, crashed_outcome(slot))
+    slot.place = place
     try:
-        outcome = await _begun(place, slot, keep, verdict)
-    except BaseException as exc:
-        if isinstance(exc, StoreError):  # of `begin`: what the item itself raises is an outcome
-            run.counts.refused(exc)
+        if run.alone is not None:
+            await _own_turn(run, run.alone, slot.key, verdict)
+        outcome = await _outcome_of(slot, keep)
+    except BaseException:
         _withdraw(place, slot)
         raise
     if isinstance(outcome, Skipped):
         _withdraw(place, slot)
         return outcome
     return await _committed(place, slot, outcome)
-
-
-async def _begun(place: Place, slot: Slot, keep: bool, verdict: Verdict) -> Outcome[Any]:
-    """The item's outcome, once its turn has come."""
-    if slot.run.alone is not None:
-        await _own_turn(slot.run, slot.run.alone, slot.key, verdict)
-    place.begin(slot.key)
-    return await _outcome_of(slot, keep)
 
 
 async def _own_turn(run: Run, gate: Alone, key: bytes, verdict: Verdict) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from asyncflow.engine.context import Cap, Counted, Run
+from asyncflow.engine.journal import Place
 from asyncflow.engine.parking import Parked
 from asyncflow.engine.step import Step
 from asyncflow.engine.tasks import Host, Interrupt
@@ -69,6 +70,7 @@ class Slot:
         "item",
         "key",
         "paused",
+        "place",
         "run",
         "spent",
         "step",
@@ -92,6 +94,8 @@ class Slot:
         self.index = 0
         self.item: Any = None
         self.key = b""
+        #: Who is told of each attempt that is about to begin; None: nobody, or its worker has told already.
+        self.place: Place | None = None
         self.attempt = 1
         self.deadline = self.total_deadline = math.inf
         self.expired: str | None = None
@@ -99,6 +103,11 @@ class Slot:
         self.paused: list[_Pause] = []
         self.interrupt: Interrupt | None = None
         self.spent: Spent | None = None
+
+    def begin(self) -> None:
+        """The attempt has all that it queued for, and begins."""
+        if self.place is not None:
+            self.place.begin(self.key)
 
     def take_up(self, parked: Parked) -> None:
         """Hold an item that was parked."""

@@ -23,13 +23,14 @@ from asyncflow import (
 )
 from asyncflow.durability import MemoryStore
 from asyncflow.engine.alone import Alone
-from asyncflow.engine.context import Run
+from asyncflow.engine.context import Cap, Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.engine.stopping import stoppable
 from asyncflow.engine.tasks import Host
 from asyncflow.errors import ItemCrashedError, RunStoppedError, StoreError
 from asyncflow.outcome import Failed, Ok, Spent
+from asyncflow.policy.limits import Limits
 
 
 class Memory:
@@ -165,6 +166,53 @@ def test_a_second_run_reads_back_and_calls_nothing() -> None:
     shared = {"items": [1, 2, 2, 3]}
     statistics = run(AsyncFlow(start=again), shared, memory)
     assert (shared["out"], calls, statistics.recalled) == ([2, 4, 4, 6], [], 4)
+
+
+@pytest.mark.parametrize("door", ["pool", "single", "lane", "thread"])
+def test_what_queues_is_not_in_flight(door: str) -> None:
+    """An item that waits for its place under the run's cap, or in its lane, has begun nothing: if the process
+    dies, it is under no suspicion."""
+    memory = Memory()
+
+    class Each(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(4)
+
+        async def exec_async(self, item: int) -> None:
+            memory.log.append("call")
+            await asyncio.sleep(0)
+            memory.log.append("end")
+
+    class Threads(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(4)
+
+        def exec(self, item: int) -> None:
+            memory.log.extend(("call", "end"))
+
+    class One(AsyncNode):
+        exec_async = Each.exec_async
+
+    class Many(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in range(4)]
+
+    node: Any = {
+        "pool": lambda: Each(),
+        "single": lambda: Many(start=One()),
+        "lane": lambda: Each(limits=Limits(concurrency=1)),
+        "thread": lambda: Threads(),
+    }[door]()
+
+    async def main() -> None:
+        host = running_host()
+        cap = None if door == "lane" else Cap(host, 1)
+        place = Run(host, journal=memory, cap=cap)
+        await AsyncFlow(start=node)._run_step({}, place.inside("top"))
+
+    asyncio.run(main())
+    said = [line.split()[0] for line in memory.log]
+    assert [word for word in said if word in ("begin", "call", "end")] == ["begin", "call", "end"] * 4
 
 
 def test_inserted_and_reordered_items_do_not_redo_finished_ones() -> None:
