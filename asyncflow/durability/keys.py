@@ -151,7 +151,7 @@ class PlaceKeys:
             digest = self._digest(item, item)
             number = self._seen.add(digest)
             return digest if number == 1 else blake2b(digest + b"#%d" % number, digest_size=16).digest()
-        key = self._key(item)
+        key = self._named(self._key, item)
         digest = self._digest(key, item)
         if self._seen.add(digest) > 1:
             raise DuplicateKeyError(
@@ -162,7 +162,7 @@ class PlaceKeys:
 
     def single(self, prep_res: Any) -> bytes:
         """The key of a plain node's one item: what `prep` returned, or its user's key."""
-        return self._digest(prep_res if self._key is None else self._key(prep_res), prep_res)
+        return self._digest(prep_res if self._key is None else self._named(self._key, prep_res), prep_res)
 
     def action(self) -> bytes:
         """The key of what `post` returned."""
@@ -172,6 +172,13 @@ class PlaceKeys:
     def label(self) -> str:
         """The place as people know it."""
         return " / ".join(self._path)
+
+    def _named(self, key: Callable[[Any], Any], item: Any) -> Any:
+        try:
+            return key(item)
+        except Exception as exc:
+            exc.add_note(f"asyncflow: {self.label}: raised by key, for the item {_short(item)}")
+            raise
 
     def _digest(self, content: Any, item: Any) -> bytes:
         try:

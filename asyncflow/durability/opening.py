@@ -57,6 +57,7 @@ async def open_journal(
     Opening and closing happen on a thread, and a cancellation meanwhile waits until they have ended.
 
     Raises:
+        ValueError: If `changed` or `retry_failed` is none of the words they know.
         ResumeMismatchError: If the program has changed; nothing was written.
         StoreLockedError, StoreFormatError, StoreError: As the store says.
     """
@@ -103,6 +104,10 @@ def open_run(
     grace: float = writers.GRACE,
 ) -> Iterator[RunJournal]:
     """`open_journal` for synchronous code; it blocks."""
+    if changed not in ("refuse", "keep", "drop"):
+        raise ValueError(f"changed={changed!r}: it is 'refuse', 'keep' or 'drop'")
+    if retry_failed not in (True, False, "only"):
+        raise ValueError(f"retry_failed={retry_failed!r}: it is True, False or 'only'")
     at = as_store(store)
     run_id = run_id or new_run_id(name)
     here = (os.getpid(), at.key, run_id)

@@ -9,7 +9,7 @@ from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Cap, Run, inner, surrounding
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Broadcast, Observer
-from asyncflow.engine.stopping import Stop
+from asyncflow.engine.stopping import Stop, check_stop
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, RunCompared, RunFinished, RunResumed, RunStarted
 from asyncflow.waiting import current
@@ -36,6 +36,7 @@ async def opened(
             a journaled run is part of that `exec`, and not remembered by itself.
         stop: Who may ask it to end early; the work in the block goes through `stoppable` then.
     """
+    check_stop(stop)
     outer = surrounding(host)
     cap = outer.cap if outer is not None else None
     if concurrency is not None:

@@ -27,7 +27,7 @@ def check_observers(observers: object) -> tuple[Observer, ...]:
     """The observers as a tuple.
 
     Raises:
-        TypeError: If one cannot be called with an event, or is a coroutine function.
+        TypeError: If one cannot be called with an event, is a class, or is a coroutine function.
     """
     if callable(observers):
         raise TypeError(f"observers={observers!r}: give a list of observers: [{observers!r}]")
@@ -35,6 +35,8 @@ def check_observers(observers: object) -> tuple[Observer, ...]:
         raise TypeError(f"observers={observers!r}: give a list of functions that take one event")
     found = tuple(observers)
     for observer in found:
+        if isinstance(observer, type):
+            raise TypeError(f"the observer {observer.__name__} is a class; make an instance of it")
         if not callable(observer):
             raise TypeError(f"the observer {observer!r} is not a function that takes one event")
         if is_async(observer):

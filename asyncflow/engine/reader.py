@@ -20,7 +20,7 @@ from asyncflow.engine.items import Pool
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Observer
 from asyncflow.engine.reorder import Reorder
-from asyncflow.engine.stopping import Stop, stoppable
+from asyncflow.engine.stopping import Stop, check_stop, stoppable
 from asyncflow.engine.tasks import Detached, Host, Waker
 from asyncflow.events import Statistics
 from asyncflow.outcome import Outcome
@@ -78,7 +78,7 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
         stop: Stop | None = None,
     ) -> None:
         self._journal = journal
-        self._stop = stop
+        self._stop = check_stop(stop)
         self._build = build
         self._name = name
         self._concurrency = concurrency

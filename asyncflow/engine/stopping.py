@@ -114,6 +114,17 @@ class Stop:
         return f"<Stop {state}{why}, grace {self.grace:g} s, {len(self._listeners)} listening>"
 
 
+def check_stop(value: object) -> Stop | None:
+    """`value` as a Stop, or None.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    if value is None or isinstance(value, Stop):
+        return value
+    raise TypeError(f"stop={value!r}: give a Stop, such as stop = Stop(grace=10)")
+
+
 async def stoppable(run: Run, name: str, work: Callable[[], Awaitable[T]]) -> T:
     """What `work()` returns, which the run's `Stop` may end early. In the task that drives the run.
 

@@ -102,6 +102,8 @@ class LLMClient:
         if provider not in _PROVIDERS:
             raise ValueError(f"provider={provider!r}: it is one of {', '.join(map(repr, _PROVIDERS))}")
         self._provider: Provider = _PROVIDERS[provider]()
+        if not isinstance(model, str) or not model.strip():
+            raise TypeError(f"model={model!r}: the model's name is needed, as the provider writes it")
         self.model = model
         given = base_url if base_url is not None else os.environ.get(self._provider.url_variable)
         self.base_url = _checked_url(given or self._provider.default_base_url, self._provider)

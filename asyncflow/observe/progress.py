@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from asyncflow import clock
-from asyncflow.events import Event
+from asyncflow.events import Event, RunStarted
 from asyncflow.observe.tally import NodeTally, Tally
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Progress:
         self._thread: threading.Thread | None = None
 
     def __call__(self, event: Event) -> None:
+        if self._thread is None and isinstance(event, RunStarted):
+            _log.warning("asyncflow: a Progress shows nothing outside its `with Progress() as progress:`")
         self._tally(event)
 
     def __enter__(self) -> Progress:

@@ -85,6 +85,8 @@ class SimulatedProvider:
         log_size: int = 10_000,
         port: int = 0,
     ) -> None:
+        if not (reply is None or callable(reply)):
+            raise TypeError(f"reply={reply!r:.100}: give a function, such as lambda asked: {reply!r:.100}")
         for name, value in (
             ("latency", latency),
             ("spread", spread),

@@ -54,6 +54,15 @@ def test_amap_reads_back_what_it_has(tmp_path: Path) -> None:
     assert calls == [1, 2, 3, 4, 1]
 
 
+@pytest.mark.parametrize("wrong", [{"changed": "dropped"}, {"retry_failed": "no"}])
+def test_a_word_that_is_none_of_those_known_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """Else "dropped" would keep what was to be dropped; nothing is opened or called."""
+    store = tmp_path / "runs.db"
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}='.*': it is "):
+        asyncio.run(amap(double, [1], store=store, run_id="a", **wrong))
+    assert not calls and not store.exists()
+
+
 def test_stream_reads_back_in_order_with_keys(tmp_path: Path) -> None:
     """The user's key finds an item again though its content has changed; it is the outcome's key."""
 

@@ -230,3 +230,10 @@ def test_tables_are_known_by_their_content() -> None:
     assert len(set(texts)) == len(texts) and canonical(table.copy()) == texts[0]
     with pytest.raises(KeyNeededError, match=r"(?s)DataFrame of objects, .*: key=, .* a node's method"):
         keys().item(pd.DataFrame({"a": [[1], [2]]}))
+
+
+def test_a_key_that_raises_names_the_item() -> None:
+    """The user's own exception, with a note."""
+    with pytest.raises(KeyError) as raised:
+        keys(lambda item: item["id"]).item({"name": "a"})
+    assert raised.value.__notes__ == ["asyncflow: n: raised by key, for the item {'name': 'a'}"]

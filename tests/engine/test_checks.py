@@ -57,6 +57,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"timeout": True}, TypeError, "number of seconds"),
     ({"total_timeout": 0.0}, ValueError, "total_timeout=0.0"),
     ({"total_timeout": [3]}, TypeError, "total_timeout"),
+    ({"stop": True}, TypeError, "give a Stop"),
+    ({"observers": [type("Own", (), {})]}, TypeError, "Own is a class; make an instance"),
     ({"on_error": "ignore"}, ValueError, '"raise", "continue"'),
     ({"on_error": 0}, ValueError, "on_error=0"),
     ({"on_error": -1}, ValueError, "on_error=-1"),

@@ -319,12 +319,13 @@ def test_a_second_event_loop_is_told() -> None:
         ({"retry": 3}, "retry=3: give a Retry"),
         ({"price": (0.25, 2.0)}, r"price=\(0.25, 2.0\): give a Price"),
         ({"limits": 600}, "limits=600: give a Limits"),
+        ({"model": None}, "model=None: the model's name"),
     ],
 )
 def test_what_would_only_fail_in_a_paid_call_is_refused_at_once(option: Any, said: str) -> None:
     """A number where a Retry, a Price or a Limits belongs is told before anything is sent."""
     with pytest.raises(TypeError, match=said):
-        LLMClient("m", base_url="http://127.0.0.1:1/v1", api_key="", **option)
-    if "price" not in option:
+        LLMClient(**{"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key": ""} | option)
+    if option.keys() & {"retry", "limits"}:
         with pytest.raises(TypeError, match=said):
             HTTPClient(**option)

@@ -334,3 +334,17 @@ def test_unused(now: Any) -> None:
     with Progress(stream=out):
         pass
     assert out.getvalue() == ""
+
+
+def test_one_that_is_not_entered_says_how(caplog: pytest.LogCaptureFixture) -> None:
+    """It would show nothing, silently."""
+
+    async def work(number: int) -> int:
+        return number
+
+    assert asyncio.run(amap(work, range(3), observers=[Progress()])) == [0, 1, 2]
+    assert "shows nothing outside its `with Progress() as progress:`" in caplog.text
+    caplog.clear()
+    with Progress(stream=io.StringIO()) as progress:
+        asyncio.run(amap(work, range(3), observers=[progress]))
+    assert not caplog.text
