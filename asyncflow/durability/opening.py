@@ -19,7 +19,7 @@ from asyncflow.durability.loops import on_thread
 from asyncflow.durability.postgres.address import is_postgres
 from asyncflow.durability.resume import Difference, Fingerprint, compare
 from asyncflow.durability.runs import new_run_id
-from asyncflow.durability.store import RunRow, Session, Store
+from asyncflow.durability.store import RunRow, Session, Store, StoreReader
 from asyncflow.engine.journal import Changed, RetryFailed
 from asyncflow.errors import ResumeMismatchError, RunStoppedError, StoreError, StoreLockedError
 
@@ -110,43 +110,19 @@ def open_run(
         raise ValueError(f"retry_failed={retry_failed!r}: it is True, False or 'only'")
     at = as_store(store)
     run_id = run_id or new_run_id(name)
-    here = (os.getpid(), at.key, run_id)
-    mine = object()
-    if _at_work.setdefault(here, mine) is not mine:
-        raise StoreLockedError(
-            f"run {run_id!r} in {at!r} is at work in this process: two of it would both make the same calls. "
-            "Wait for it, or give this one a run_id of its own",
-            pid=os.getpid(),
-        )
-    try:
-        writer = writers.share(at, grace=grace)
-    except BaseException:
-        del _at_work[here]
-        raise
-    try:
+    with _writer_for(at, run_id, grace) as writer:
         reader = at.open_reader()
         try:
             before = reader.run(run_id)
             if before is None and retry_failed == "only":
                 raise ValueError(f"there is no run {run_id!r} in {at!r} whose failed items could run again")
             text, since = _settle(before, fingerprint, changed)
-            row = before
-            number, session = writer.call(
-                lambda backend: backend.start(run_id, name, text, time.time()), again=True
-            )
-            try:
-                if (other := _meanwhile(before, reader.run(run_id), session)) is not None:
-                    raise StoreLockedError(
-                        f"run {run_id} was opened by process {other.pid} on {other.host} at the same moment. "
-                        "Start this one again: it goes on from there",
-                        pid=other.pid,
-                        host=other.host,
-                    )
+            with _begun(writer, reader, before, run_id, name, text) as (number, session):
                 journal = RunJournal(
                     run_id,
                     number,
                     session,
-                    row,
+                    before,
                     writer,
                     reader,
                     since=since,
@@ -155,11 +131,6 @@ def open_run(
                     encoders=encoders,
                     types=types,
                 )
-            except BaseException as exc:  # nobody else knows of the session
-                how = "cancelled" if isinstance(exc, StoreLockedError) else _how(exc)
-                with _told_by(exc):
-                    writer.call(lambda backend: backend.end(session, how, time.time()), again=True)
-                raise
         except BaseException:
             reader.close()
             raise
@@ -172,9 +143,57 @@ def open_run(
                 journal.close(_how(exc))
             raise
         journal.close("finished")
+
+
+@contextmanager
+def _writer_for(at: Store, run_id: str, grace: float) -> Iterator[writers.Writer]:
+    """The store's writer, for the one run of this id that may be at work in this process."""
+    here, mine = (os.getpid(), at.key, run_id), object()
+    if _at_work.setdefault(here, mine) is not mine:
+        raise StoreLockedError(
+            f"run {run_id!r} in {at!r} is at work in this process: two of it would both make the same calls. "
+            "Wait for it, or give this one a run_id of its own",
+            pid=os.getpid(),
+        )
+    try:
+        writer = writers.share(at, grace=grace)
+    except BaseException:
+        del _at_work[here]
+        raise
+    try:
+        yield writer
     finally:
         del _at_work[here]
         writers.unshare(at, writer)
+
+
+@contextmanager
+def _begun(
+    writer: writers.Writer,
+    reader: StoreReader,
+    before: RunRow | None,
+    run_id: str,
+    name: str,
+    fingerprint: str,
+) -> Iterator[tuple[int, int]]:
+    """A new session of the run: the numbers of both. What breaks the block ends it: nobody else knows of it."""
+    number, session = writer.call(
+        lambda backend: backend.start(run_id, name, fingerprint, time.time()), again=True
+    )
+    try:
+        if (other := _meanwhile(before, reader.run(run_id), session)) is not None:
+            raise StoreLockedError(
+                f"run {run_id} was opened by process {other.pid} on {other.host} at the same moment. "
+                "Start this one again: it goes on from there",
+                pid=other.pid,
+                host=other.host,
+            )
+        yield number, session
+    except BaseException as exc:
+        how = "cancelled" if isinstance(exc, StoreLockedError) else _how(exc)
+        with _told_by(exc):
+            writer.call(lambda backend: backend.end(session, how, time.time()), again=True)
+        raise
 
 
 @contextmanager

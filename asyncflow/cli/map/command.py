@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from asyncflow.cli.options import check_changed, check_number
+
 
 def map_rows(
     input: Annotated[Path, typer.Argument(help="The rows: a .jsonl, .csv, .tsv or .parquet file.")],
@@ -124,13 +126,10 @@ def _calls(text: str) -> Any:
 def _sound(job: Any) -> Any:
     """The job, if its numbers and letters can be meant."""
     for name in ("timeout", "temperature", "price_input", "price_output", "max_cost", "grace"):
-        value = getattr(job, name)
-        if value is not None and not 0 <= value < float("inf"):  # also refuses NaN
-            raise typer.BadParameter(f"{value}: a finite number from 0 is needed", param_hint=_option(name))
+        check_number(name, getattr(job, name))
     if job.timeout == 0:
         raise typer.BadParameter("0: it must be above 0", param_hint="--timeout")
-    if job.changed not in ("refuse", "keep", "drop"):
-        raise typer.BadParameter(f"{job.changed!r}: refuse, keep or drop", param_hint="--changed")
+    check_changed(job.changed)
     if job.new and job.retry_failed:
         raise typer.BadParameter(
             "a new run has no failed rows yet; leave --new out", param_hint="--retry-failed"
@@ -138,7 +137,3 @@ def _sound(job: Any) -> Any:
     if job.delimiter is not None and (len(job.delimiter) != 1 or job.delimiter in '"\r\n'):
         raise typer.BadParameter(f"{job.delimiter!r}: one character is needed", param_hint="--delimiter")
     return job
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

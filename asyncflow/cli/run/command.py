@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from asyncflow.cli.options import check_changed, check_number
 
 
 def run_flow(
@@ -49,26 +51,13 @@ def run_flow(
     """
     from asyncflow.cli.run.perform import Asked, perform
 
-    if changed not in ("refuse", "keep", "drop"):
-        raise typer.BadParameter(f"{changed!r}: refuse, keep or drop", param_hint="--changed")
+    given: dict[str, Any] = dict(locals())
+    asked = Asked(**{name: given[name] for name in Asked.__dataclass_fields__})
+    check_changed(changed)
+    check_number("grace", grace)
     if new and run_id is not None:
         raise typer.BadParameter("a new run gets an id of its own; leave one of them out", param_hint="--new")
     if retry_failed and (new or keep_failed):
         other = "--new" if new else "--keep-failed"
         raise typer.BadParameter(f"it is the contrary of {other}", param_hint="--retry-failed")
-    if grace != grace or grace == float("inf"):
-        raise typer.BadParameter(f"{grace}: a finite number is needed", param_hint="--grace")
-    asked = Asked(
-        target=target,
-        shared=shared,
-        store=store,
-        run_id=run_id,
-        new=new,
-        retry_failed=retry_failed,
-        keep_failed=keep_failed,
-        changed=changed,
-        concurrency=concurrency,
-        grace=grace,
-        json=json,
-    )
     raise typer.Exit(perform(asked))

@@ -7,7 +7,7 @@ import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from asyncflow.api.flows import RunResult, run
 from asyncflow.cli.run.report import figures_of, lines_of, say, say_found
@@ -22,6 +22,7 @@ from asyncflow.cli.usage import UsageError
 from asyncflow.durability import as_store, resolve
 from asyncflow.durability.keys import canonical
 from asyncflow.durability.store import RunRow, Store
+from asyncflow.engine.journal import Changed
 from asyncflow.engine.signals import EXIT_CODES, stop_on_signals
 from asyncflow.engine.stopping import Stop
 from asyncflow.errors import (
@@ -48,7 +49,7 @@ class Asked:
     new: bool
     retry_failed: bool
     keep_failed: bool
-    changed: Any
+    changed: Changed
     concurrency: int | None
     grace: float
     json: bool
@@ -149,7 +150,7 @@ def _run(asked: Asked, found: _Found, stop: Stop) -> RunResult:
                 run_id=found.run_id,
                 concurrency=asked.concurrency,
                 observers=[say_found, progress],
-                changed=_choice(asked.changed),
+                changed=asked.changed,
                 retry_failed=not asked.keep_failed,
                 stop=stop,
             )
@@ -159,10 +160,6 @@ def _run(asked: Asked, found: _Found, stop: Stop) -> RunResult:
 def _stdout_kept(asked: Asked) -> AbstractContextManager[Any]:
     """With --json standard output is for the JSON: what the program prints goes to standard error."""
     return redirect_stdout(sys.stderr) if asked.json else nullcontext()
-
-
-def _choice(text: str) -> Literal["refuse", "keep", "drop"]:
-    return "keep" if text == "keep" else "drop" if text == "drop" else "refuse"
 
 
 def _ended(asked: Asked, found: _Found, result: RunResult) -> int:
