@@ -176,7 +176,7 @@ def _begun(
     name: str,
     fingerprint: str,
 ) -> Iterator[tuple[int, int]]:
-    """A new session of the run: the numbers of both. What breaks the block ends it: nobody else knows of it."""
+    """A new session of the run: the numbers of both. What breaks the block ends it: nobody else knows it."""
     number, session = writer.call(
         lambda backend: backend.start(run_id, name, fingerprint, time.time()), again=True
     )
