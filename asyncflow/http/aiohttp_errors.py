@@ -7,7 +7,6 @@ import os
 
 import aiohttp
 import httpx
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from asyncflow.http.upload import WriteStalledError
 
@@ -23,8 +22,6 @@ _TABLE: tuple[tuple[type[BaseException], type[httpx.RequestError]], ...] = (
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
     (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),
     (aiohttp.ClientResponseError, httpx.RemoteProtocolError),  # not HTTP, or headers past all measure
-    (ContentEncodingError, httpx.DecodingError),
-    (HttpProcessingError, httpx.RemoteProtocolError),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
     (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
     (OSError, httpx.ReadError),
@@ -41,8 +38,6 @@ def as_httpx(exc: BaseException) -> Exception:
         >>> as_httpx(aiohttp.ServerDisconnectedError())
         RemoteProtocolError('Server disconnected')
     """
-    if isinstance(exc.__cause__, ContentEncodingError):  # which aiohttp's protocol puts into a plainer one
-        exc = exc.__cause__
     for kind, ours in _TABLE:
         if isinstance(exc, kind):
             return ours(_said(exc) or type(exc).__name__)
@@ -70,7 +65,7 @@ def _said(exc: BaseException) -> str:
         return exc.description or ""
     if isinstance(exc, aiohttp.ClientConnectorError) and not isinstance(exc, aiohttp.ClientSSLError):
         return f"{exc.host}:{exc.port}: {_reason(exc.os_error)}"
-    return exc.message if isinstance(exc, HttpProcessingError) else str(exc)
+    return str(exc)
 
 
 def _reason(exc: OSError) -> str:

@@ -10,6 +10,7 @@ import anyio
 import httpx
 
 from asyncflow import clock
+from asyncflow.http.coding import decoded
 from asyncflow.http.messages import BodyTooLargeError
 
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -72,7 +73,7 @@ async def _content(response: httpx.Response, max_size_bytes: int) -> bytes:
     if declared.isdecimal() and int(declared) > max_size_bytes:
         raise BodyTooLargeError(f"the body is said to be {declared} bytes")
     pieces, size = [], 0
-    async for piece in response.aiter_bytes():
+    async for piece in decoded(response):
         size += len(piece)
         if size > max_size_bytes:
             raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")

@@ -11,6 +11,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
+from asyncflow.http.exchange import Exchange
+
 
 class Connector(aiohttp.TCPConnector):
     """aiohttp's, which hands out an idle connection also where something unasked has come on it.
@@ -36,10 +38,45 @@ class Connector(aiohttp.TCPConnector):
 
 
 class AnswerProtocol(ResponseHandler):
-    """aiohttp's, which does not tell who reads a body that the rest of it makes no sense.
+    """aiohttp's, which also serves exchanges past its session, and tells all who wait for a body of its end.
 
-    They would wait until their time is over.
+    aiohttp's does not tell who reads a body that the rest of it makes no sense: they would wait until their
+    time is over.
     """
+
+    _exchange: Exchange | None = None
+
+    def begin(self, exchange: Exchange, message: bytes) -> None:
+        """Send a request. Until `end` the exchange, and nobody else, hears of what comes.
+
+        Raises:
+            aiohttp.ServerDisconnectedError: If the connection has been closed.
+        """
+        if self.transport is None or self.transport.is_closing():
+            raise aiohttp.ServerDisconnectedError
+        self._parser = None  # the session's: what comes unasked from now on is kept, as it is, in `_tail`
+        early, self._tail = self._tail, b""
+        if early:  # some refuse as soon as they are connected to
+            exchange.received(early)
+        self._exchange = exchange
+        self.transport.write(message)
+
+    def end(self, *, is_last: bool) -> None:
+        """The exchange is over; `is_last` where nothing may follow it."""
+        self._exchange = None
+        if is_last:
+            self.force_close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._exchange is None:
+            super().data_received(data)
+        else:
+            self._exchange.received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._exchange is not None:
+            self._exchange.lost(exc)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         body = self._payload

@@ -17,26 +17,20 @@ from functools import lru_cache
 
 import aiohttp
 import httpx
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
+from aiohttp.connector import Connection
 from yarl import URL
 
 from asyncflow.http.aiohttp_errors import as_httpx, cause_of, forget_addresses
+from asyncflow.http.answer import Answer, Flow
 from asyncflow.http.call import Call, Target
-from asyncflow.http.messages import BodyTooLargeError, BytesResponse
+from asyncflow.http.connections import AnswerProtocol
+from asyncflow.http.exchange import Exchange
+from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.watch import Watch
 
 #: Headers that are written here, from the URL and the body, and not as the caller has them.
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
-
-#: As servers behind several proxies write them; aiohttp's own measure is a quarter of it.
-LONGEST_LINE = 32768
-
-#: What aiohttp decompresses; anything else comes as it was sent, and says so.
-_DECOMPRESSED = frozenset({"gzip", "deflate", "br", "zstd"})
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -57,6 +51,7 @@ class Direct:
         self._origins: dict[tuple[str, bytes], ClientRequest] = {}
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(self._loop)
+        self._flow = Flow(self._loop)
 
     async def exchange(self, call: Call, max_size_bytes: int) -> httpx.Response:
         """The answer, its body read and decompressed.
@@ -70,33 +65,43 @@ class Direct:
 
         Cancelled, it closes its connection.
         """
-        target = call.target
-        origin = self._origin(target.url)
-        message = head_of(call) + call.content
-        timeouts = call.timeouts
+        target, timeouts = call.target, call.timeouts
         over_at = self._loop.time() + timeouts.total
+        message = head_of(call) + call.content
         try:
-            try:
-                connection = await self._connector.connect(
-                    origin, traces=[], timeout=_until_connected(min(timeouts.connect, timeouts.total))
-                )
-            except TimeoutError as exc:
-                raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
-            exchange = _Exchange(connection.protocol, over_at, timeouts.read, self._loop)
+            connection = await self._connected(self._origin(target.url), timeouts)
+            protocol = connection.protocol
+            assert isinstance(protocol, AnswerProtocol)
+            exchange = Exchange(over_at, timeouts.read, self._loop)
+            answer: Answer | None = None
             self._watch.add(exchange)
             try:
-                head, content = await exchange.talk(message, target.method == "HEAD", max_size_bytes)
+                protocol.begin(exchange, message)
+                while answer is None or not answer.is_whole:
+                    await exchange.more()
+                    if answer is None:  # not made before: there is less about while a thousand calls wait
+                        answer = Answer(self._flow, self._loop, target.method == "HEAD", max_size_bytes)
+                    exchange.take(answer)
             except BaseException:
+                protocol.end(is_last=True)
                 connection.close()
                 raise
             finally:
                 self._watch.discard(exchange)
+            protocol.end(is_last=answer.is_last)
             connection.release()
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:  # OSError holds TimeoutError too
+        except (aiohttp.ClientError, OSError) as exc:  # OSError holds TimeoutError too
             forget_addresses(exc, self._connector)
             raise as_httpx(exc) from cause_of(exc)
-        reason = (head.reason or "").encode("latin-1", "replace")
-        return BytesResponse(head.code, as_decompressed(head), content, call, reason)
+        return answer.response(call)
+
+    async def _connected(self, origin: ClientRequest, timeouts: Timeouts) -> Connection:
+        # `connect`, not `sock_connect`: the name lookup counts too.
+        seconds = min(timeouts.connect, timeouts.total)
+        try:
+            return await self._connector.connect(origin, traces=[], timeout=_until_connected(seconds))
+        except TimeoutError as exc:
+            raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
 
     def close(self) -> None:
         """Forget what is under way; the session closes its connections."""
@@ -161,83 +166,6 @@ def _whole_lines(text: bytes, count: int) -> bytes:
     return text
 
 
-def as_decompressed(head: aiohttp.ClientResponse | RawResponseMessage) -> tuple[tuple[bytes, bytes], ...]:
-    """An answer's headers, without those that no longer hold once aiohttp has decompressed the body."""
-    if head.headers.get(CONTENT_ENCODING, "").lower() not in _DECOMPRESSED:
-        return head.raw_headers
-    gone = (b"content-encoding", b"content-length")
-    return tuple(pair for pair in head.raw_headers if pair[0].lower() not in gone)
-
-
 @lru_cache
 def _until_connected(seconds: float) -> aiohttp.ClientTimeout:
-    # `connect`, not `sock_connect`: the name lookup counts too.
     return aiohttp.ClientTimeout(connect=seconds if seconds < math.inf else None)
-
-
-class _Exchange:
-    """One request and its answer on one connection."""
-
-    __slots__ = ("_late", "_loop", "_over_at", "_payload", "_protocol", "_read", "due")
-
-    def __init__(
-        self, protocol: ResponseHandler | None, over_at: float, read: float, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._protocol = protocol
-        self._payload: aiohttp.StreamReader | None = None
-        self._late: TimeoutError | None = None
-        self._over_at = over_at
-        self._read = read
-        self._loop = loop
-        self._heard()
-
-    def _heard(self) -> None:
-        self.due = min(self._over_at, self._loop.time() + self._read)
-
-    def expire(self) -> None:
-        self._late = late = (
-            TimeoutError("total") if self.due >= self._over_at else aiohttp.SocketTimeoutError("read")
-        )
-        for waited_for in (self._protocol, self._payload):
-            if waited_for is not None:
-                waited_for.set_exception(late)
-
-    async def talk(
-        self, message: bytes, no_body: bool, max_size_bytes: int
-    ) -> tuple[RawResponseMessage, bytes]:
-        protocol = self._protocol
-        if protocol is None or protocol.transport is None or protocol.transport.is_closing():
-            raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(
-            skip_payload=no_body,
-            read_until_eof=True,
-            max_line_size=LONGEST_LINE,
-            max_field_size=LONGEST_LINE,
-        )
-        protocol.transport.write(message)
-        while True:
-            head, payload = await protocol.read()
-            if (
-                self._late is not None
-            ):  # the head came in the same turn, and nobody looks at the clock any more
-                raise self._late
-            if head.code >= 200 or head.code == 101:  # what comes before is only a sign of life
-                break
-            self._heard()
-        declared = None if no_body else head.headers.get(CONTENT_LENGTH)
-        if declared is not None and int(declared) > max_size_bytes:
-            raise BodyTooLargeError(f"the body is said to be {declared} bytes")
-        self._payload = payload
-        return head, await self._body(payload, max_size_bytes)
-
-    async def _body(self, payload: aiohttp.StreamReader, max_size_bytes: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while not payload.at_eof():
-            self._heard()
-            piece = await payload.readany()
-            size += len(piece)
-            if size > max_size_bytes:
-                raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

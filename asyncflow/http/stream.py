@@ -13,6 +13,7 @@ import httpx
 from asyncflow import clock, errors
 from asyncflow.http import failures, hints
 from asyncflow.http.body import read_whole
+from asyncflow.http.coding import decoded
 from asyncflow.http.lane import Ticket
 from asyncflow.http.letting_go import start_here
 from asyncflow.http.messages import BodyTooLargeError
@@ -43,7 +44,7 @@ class Stream:
     ) -> None:
         self._response = response
         self.leave = leave
-        self._pieces = response.aiter_bytes()
+        self._pieces = decoded(response)
         self._decoder = EventDecoder()
         self._events: deque[Event] = deque()
         self._deadline = deadline

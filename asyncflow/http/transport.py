@@ -19,9 +19,10 @@ from yarl import URL
 
 from asyncflow.http import proxies
 from asyncflow.http.aiohttp_errors import as_httpx, cause_of, forget_addresses
+from asyncflow.http.answer import LONGEST_LINE
 from asyncflow.http.call import Call
 from asyncflow.http.connections import Connector
-from asyncflow.http.direct import LONGEST_LINE, WRITTEN_HERE, Direct, as_decompressed
+from asyncflow.http.direct import WRITTEN_HERE, Direct
 from asyncflow.http.upload import PIECE_BYTES, Upload
 
 #: Headers that aiohttp would add of its own where a request has none.
@@ -91,7 +92,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise as_httpx(exc) from cause_of(exc)
         return httpx.Response(
             answer.status,
-            headers=as_decompressed(answer),
+            headers=answer.raw_headers,
             stream=_Stream(answer),
             request=request,
             extensions={"reason_phrase": (answer.reason or "").encode("latin-1", "replace")},
@@ -123,6 +124,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # which httpx's types do, or who reads them
                 max_line_size=LONGEST_LINE,
                 max_field_size=LONGEST_LINE,
             )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import pickle
 
 import aiohttp
 import httpx
 import pytest
-from aiohttp.client_proto import ResponseHandler
 
 from asyncflow import errors
 from asyncflow.http import AiohttpTransport, HTTPClient
+from asyncflow.http.answer import Answer, Flow
 from asyncflow.http.call import Call, Target
-from asyncflow.http.connections import AnswerProtocol
-from asyncflow.http.direct import _Exchange, head_of
+from asyncflow.http.direct import head_of
+from asyncflow.http.exchange import Exchange
 from tests.http.raw import Conversation, answer, raw_server, replies
 
 
@@ -144,49 +145,119 @@ async def test_an_unasked_answer_is_nobodys(way: str) -> None:
     assert server.connections == 2
 
 
-class _Open(asyncio.Transport):
-    def is_closing(self) -> bool:
-        return False
+CALL = Call(Target("GET", httpx.URL("http://a.b"), httpx.Headers()))
 
-    def write(self, data: object) -> None:
-        pass
 
-    def close(self) -> None:
-        pass
+def _answer() -> Answer:
+    loop = asyncio.get_running_loop()
+    return Answer(Flow(loop), loop, no_body=False, max_size_bytes=1000)
 
 
 @pytest.mark.asyncio
-async def test_a_head_that_comes_as_the_time_ends() -> None:
-    """The call is over, also where the head was there before anyone was told: its body is not awaited."""
+async def test_an_answer_that_comes_as_the_time_ends() -> None:
+    """The call is over, also where the answer was there before anyone was told."""
     loop = asyncio.get_running_loop()
-    protocol = ResponseHandler(loop)
-    protocol.connection_made(_Open())
-    exchange = _Exchange(protocol, loop.time(), 300.0, loop)
-    talk = asyncio.ensure_future(exchange.talk(b"GET / HTTP/1.1\r\n\r\n", False, 1000))
-    await asyncio.sleep(0)
-    protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+    exchange = Exchange(loop.time(), 300.0, loop)
+    waiting = exchange.more()
+    exchange.received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     exchange.expire()
-    done, _ = await asyncio.wait([talk], timeout=5)
-    talk.cancel()
-    assert done and str(talk.exception()) == "total"
+    await waiting
+    with pytest.raises(TimeoutError, match="total"):
+        exchange.take(_answer())
+
+
+@pytest.mark.asyncio
+async def test_what_came_before_the_connection_broke() -> None:
+    """An answer that is whole counts, though its connection broke in the same turn; a part does not."""
+    loop = asyncio.get_running_loop()
+    for body, is_whole in ((b"done", True), (b"do", False)):
+        exchange = Exchange(loop.time() + 300.0, 300.0, loop)
+        exchange.received(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + body)
+        exchange.lost(ConnectionResetError(104, "reset"))
+        await exchange.more()
+        one = _answer()
+        if is_whole:
+            exchange.take(one)
+            assert one.is_whole and one.response(CALL).content == b"done"
+        else:
+            with pytest.raises(aiohttp.ClientOSError):
+                exchange.take(one)
+
+
+@pytest.mark.asyncio
+async def test_a_body_without_length_whose_connection_breaks() -> None:
+    """A close ends it; a reset does not."""
+    loop = asyncio.get_running_loop()
+    for broken in (None, ConnectionResetError(104, "reset")):
+        exchange = Exchange(loop.time() + 300.0, 300.0, loop)
+        exchange.received(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        exchange.lost(broken)
+        one = _answer()
+        if broken is None:
+            exchange.take(one)
+            assert one.is_whole and one.is_last and one.response(CALL).content == b"some"
+        else:
+            with pytest.raises(aiohttp.ClientOSError):
+                exchange.take(one)
 
 
 @pytest.mark.asyncio
 async def test_a_body_that_breaks_in_the_middle() -> None:
     """Who waits for its rest is told at once, not when the time is over."""
-    loop = asyncio.get_running_loop()
-    protocol = AnswerProtocol(loop)
-    protocol.connection_made(_Open())
-    exchange = _Exchange(protocol, loop.time() + 300.0, 300.0, loop)
-    talk = asyncio.ensure_future(exchange.talk(b"GET / HTTP/1.1\r\n\r\n", False, 1000))
-    await asyncio.sleep(0)
-    protocol.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-    while exchange._payload is None or exchange._payload._waiter is None:
-        await asyncio.sleep(0)
-    protocol.data_received(b"no chunk\r\n")
-    done, _ = await asyncio.wait([talk], timeout=5)
-    talk.cancel()
-    assert done and isinstance(talk.exception(), aiohttp.ClientPayloadError)
+    one = _answer()
+    one.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    with pytest.raises(aiohttp.ClientPayloadError, match="chunk size"):
+        one.feed(b"no chunk\r\n")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("coding", ["", "gzip", "chunked", "gzip chunked"])
+@pytest.mark.asyncio
+async def test_an_answer_in_pieces(coding: str, size: int) -> None:
+    """However the bytes are cut, and whatever comes first, the answer is the same, and its end is known."""
+    body = b"the whole of it " * 9
+    sent = gzip.compress(body) if "gzip" in coding else body
+    head = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nX-One: 1\r\n"
+    if "gzip" in coding:
+        head += b"Content-Encoding: gzip\r\n"
+    if "chunked" in coding:
+        head += b"Transfer-Encoding: chunked\r\n"
+        pieces = [sent[start : start + 9] for start in range(0, len(sent), 9)]
+        sent = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    else:
+        head += b"Content-Length: %d\r\n" % len(sent)
+    message = head + b"\r\n" + sent
+    one = _answer()
+    for start in range(0, len(message), size):
+        assert not one.is_whole
+        one.feed(message[start : start + size])
+    assert one.is_whole and not one.is_last
+    response = one.response(CALL)
+    assert response.content == body and response.headers["x-one"] == "1"
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("more", [b"H", b"HTTP/1.1 200 OK\r\nX: y", answer(b"unasked")])
+@pytest.mark.asyncio
+async def test_what_follows_an_answer_is_nobodys(more: bytes) -> None:
+    """Its connection is not used again, also where only the beginning of something has come."""
+    one = _answer()
+    one.feed(answer(b"asked") + more)
+    assert one.is_whole and one.is_last and one.response(CALL).content == b"asked"
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_on_connecting_is_the_answer() -> None:
+    """Some servers that are full say so before they are asked, and close."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.send(answer(b"full", "503 Full", "Connection: close\r\n"))
+        await talk.request()
+
+    async with raw_server(script) as server:
+        async with HTTPClient(retry=None) as http:
+            with pytest.raises(errors.ServerError, match="full"):
+                await http.get(server.url)
 
 
 @pytest.mark.asyncio

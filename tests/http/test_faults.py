@@ -14,6 +14,7 @@ import json
 import os
 import re
 import ssl
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +116,7 @@ async def refuses_early(talk: Conversation) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+SQUEEZED = gzip.compress(b'{"a": 1}')
 BOMB = gzip.compress(b"\0" * 20_000_000)
 SHORT = Timeouts(connect=5, read=0.1, total=5)
 
@@ -158,8 +160,14 @@ CASES = [
          errors.HTTPConnectionError, "cut off"),
     Case(53, "chunk size is no number", cut(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
          errors.HTTPConnectionError, "cut off"),
-    Case(53, "gzip cut", replies(answer(gzip.compress(b"{}" * 999)[:-12], headers="Content-Encoding: gzip\r\n")),
-         errors.HTTPError),
+    Case(53, "gzip cut", replies(answer(SQUEEZED[:-12], headers="Content-Encoding: gzip\r\n")),
+         errors.HTTPConnectionError, "cut off"),
+    Case(53, "gzip cut after the last word", replies(answer(SQUEEZED[:-1], headers="Content-Encoding: gzip\r\n")),
+         errors.HTTPConnectionError, "cut off"),
+    Case(53, "gzip cut by a close", cut(HEAD + b"Content-Encoding: gzip\r\n\r\n" + SQUEEZED[:-8]),
+         errors.HTTPConnectionError, "cut off"),
+    Case(53, "deflate cut", replies(answer(zlib.compress(b'{"a": 1}')[:-1], headers="Content-Encoding: deflate\r\n")),
+         errors.HTTPConnectionError, "cut off"),
     Case(53, "gzip that is none", replies(answer(b"{}", headers="Content-Encoding: gzip\r\n")), errors.HTTPError),
     Case(53, "brotli, which was not asked for", replies(answer(b"x", headers="Content-Encoding: br\r\n")),
          errors.BadAnswerError),
