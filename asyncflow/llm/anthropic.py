@@ -111,7 +111,8 @@ class Anthropic:
         cached = count(usage.get("cache_read_input_tokens"))
         written = count(usage.get("cache_creation_input_tokens"))
         read = count(usage.get("input_tokens")) + cached + written  # Anthropic counts the three apart
-        return Usage(read, count(usage.get("output_tokens")), cached)
+        wrote = count(usage.get("output_tokens"))
+        return Usage(read, wrote, cached, reported=read + wrote > 0)
 
     def piece(self, event: str, data: Any) -> Piece:
         """One event of a stream."""
@@ -128,9 +129,9 @@ class Anthropic:
             return Piece(text=str(delta.get("text") or "")) if delta.get("type") == "text_delta" else Piece()
         if kind == "message_delta":
             stop_reason = (data.get("delta") or {}).get("stop_reason")
-            written = Usage(0, count((data.get("usage") or {}).get("output_tokens")))
+            wrote = count((data.get("usage") or {}).get("output_tokens"))
             reason = _FINISH.get(str(stop_reason), str(stop_reason)) if stop_reason else None
-            return Piece(finish_reason=reason, usage=written)
+            return Piece(finish_reason=reason, usage=Usage(0, wrote, reported=wrote > 0))
         return Piece(end=kind == "message_stop")
 
 

@@ -22,9 +22,8 @@ from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
 from asyncflow.llm.reask import reask
 from asyncflow.llm.received import Received
-from asyncflow.llm.spending import CallMeter, EmbeddingMeter, Spending
+from asyncflow.llm.spending import CallMeter, EmbeddingMeter, Spending, most_written
 from asyncflow.llm.stream import TextStream
-from asyncflow.policy.budget import Reservation
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.tokens import TokenEstimate
 from asyncflow.waiting import spent
@@ -80,15 +79,15 @@ class Asking:
     def stream(self, ask: Ask) -> TextStream:
         """The answer piece by piece."""
         body = self._provider.body(ask, self._base_url)
-        meter = CallMeter(self.estimate, ask.max_tokens)
+        meter = CallMeter(self.estimate, most_written(body))
         size = len(encode_json(body))
-        money = (
-            None if self._spending is None else self._spending.reserve(self.estimate, size, ask.max_tokens)
-        )
+        spending = self._spending
+        money = None if spending is None else spending.reserve(self.estimate, size, meter.max_tokens)
 
         def spend(usage: Usage) -> None:
-            if money is not None:
+            if spending is not None and money is not None:
                 money.cost(self.cost(usage) or 0.0)
+                spending.answered = True
             self._spend(usage, counted=True)
 
         received = Received(meter, size, spend)
@@ -109,15 +108,15 @@ class Asking:
         meter = EmbeddingMeter(self.estimate)
 
         async with AsyncExitStack() as stack:
-            money: Reservation | None = None
-            if self._spending is not None:
-                set_aside = self._spending.reserve(self.estimate, len(encode_json(body)), 0)
+            spending, money = self._spending, None
+            if spending is not None:
+                set_aside = spending.reserve(self.estimate, len(encode_json(body)), 0)
                 money = await stack.enter_async_context(set_aside)
 
             def read(answer: Any, request_id: str | None) -> Embeddings:
                 usage = self._provider.usage(answer)
-                if money is not None:
-                    money.cost((self.cost(usage) or 0.0) if usage.reported else money.probably)
+                if spending is not None and money is not None:
+                    spending.cost(money, usage)
                 self._spend(usage, counted=True)
                 vectors = vectors_of(answer, len(body["input"]))
                 return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
@@ -129,7 +128,7 @@ class Asking:
 
     def _send(self, ask: Ask) -> Coroutine[Any, Any, Completion]:
         body = self._provider.body(ask, self._base_url)
-        meter = CallMeter(self.estimate, ask.max_tokens)
+        meter = CallMeter(self.estimate, most_written(body))
         if self._spending is not None:
             return self._send_within(self._spending, body, meter)
         return self._endpoint.send(body, headers=self._call_headers(), read=self._read, meter=meter)
@@ -141,11 +140,7 @@ class Asking:
         async with spending.reserve(meter.estimate, size, meter.max_tokens) as call:
 
             def read(answer: Any, request_id: str | None) -> Completion:
-                usage = self._provider.usage(answer)
-                if usage.reported:
-                    call.cost(spending.price.of(usage))  # unusable ones are paid for too
-                else:
-                    call.cost(call.probably)
+                spending.cost(call, self._provider.usage(answer))  # unusable ones are paid for too
                 return self._read(answer, request_id, counted=True)
 
             return await self._endpoint.send(body, headers=self._call_headers(), read=read, meter=meter)

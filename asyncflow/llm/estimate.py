@@ -34,8 +34,8 @@ class Estimate:
         items: How many calls it has.
         sampled: How many of them were made for this estimate.
         failed: How many of those failed; they count in nothing below.
-        input_tokens, output_tokens: Of all items together.
-        cost: Of all items together, or None where there is no price.
+        input_tokens, output_tokens: Of all items together; unknown where `spent.reported` is False.
+        cost: Of all items together, or None where there is no price, or an answer said nothing about usage.
         seconds_per_call: The mean, waits and retries included.
         spent: Tokens that the sample itself used.
         requests_per_minute, tokens_per_minute: Quotas that the job keeps to, or None.
@@ -127,7 +127,9 @@ def estimate_of(
     spent = Usage()
     for usage in usages:
         spent += usage
-    cost = None if price is None else _total([price.of(usage) for usage in usages], items)
+    cost = None
+    if price is not None and spent.reported:
+        cost = _total([price.of(usage) for usage in usages], items)
     seconds = _total([took for _, took in samples], items)
     return Estimate(
         items,

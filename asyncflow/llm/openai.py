@@ -104,17 +104,29 @@ class OpenAI:
             raise UnusableAnswerError("an event of the stream is not an object")
         if data.get("error"):
             return Piece(error=data["error"])
+        if event == "error":
+            return Piece(error=data)
         usage = self.usage(data) if data.get("usage") else None
-        choices = data.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else {}
-        delta = choice.get("delta") if isinstance(choice, dict) else None
-        text = delta.get("content") if isinstance(delta, dict) else None
+        choice = _first(data.get("choices"))
+        delta = choice.get("delta")
+        delta = delta if isinstance(delta, dict) else {}
+        refused = isinstance(delta.get("refusal"), str)
+        text = delta["refusal"] if refused else delta.get("content")
         return Piece(
             text=text if isinstance(text, str) else "",
-            finish_reason=choice.get("finish_reason") if isinstance(choice, dict) else None,
+            finish_reason=choice.get("finish_reason"),
             usage=usage,
             model=str(data.get("model") or ""),
+            refused=refused,
         )
+
+
+def _first(choices: Any) -> dict[str, Any]:
+    """The first of the choices that an event adds to: with `n` above 1 the others come between its pieces."""
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and not choice.get("index"):
+            return choice
+    return {}
 
 
 def usage_of(usage: Any) -> Usage:
@@ -130,12 +142,19 @@ def usage_of(usage: Any) -> Usage:
         return Usage(reported=False)
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    read = count(usage.get("prompt_tokens"))
-    return Usage(read, count(usage.get("completion_tokens")), min(count(cached), read))
+    read, written = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    return Usage(read, written, min(count(cached), read), reported=read + written > 0)
 
 
 def count(value: Any) -> int:
-    """A number of tokens, 0 where it is none."""
+    """A number of tokens, 0 where it is none; some gateways write it as a float.
+
+    Example:
+        >>> count(7), count(7.0), count("7"), count(None)
+        (7, 7, 0, 0)
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and value >= 0 else 0
 
 

@@ -20,6 +20,7 @@ class Piece:
         model: The model that answers, where the event says so.
         error: A failure that the event tells of.
         end: Whether this is the stream's own end mark.
+        refused: Whether its text says why the model does not answer.
     """
 
     text: str = ""
@@ -28,6 +29,7 @@ class Piece:
     model: str = ""
     error: Any = None
     end: bool = False
+    refused: bool = False
 
 
 class Provider(Protocol):

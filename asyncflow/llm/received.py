@@ -54,6 +54,7 @@ class Received:
             max(old.input_tokens, usage.input_tokens),
             max(old.output_tokens, usage.output_tokens),
             max(old.cached_input_tokens, usage.cached_input_tokens),
+            old.reported or usage.reported,
         )
 
     def _left(self, stream: Stream, *, nothing: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,12 @@ from asyncflow.policy.tokens import TokenEstimate
 _LONGEST = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spending:
     """A price and a budget.
+
+    Attributes:
+        answered: Whether an answer has come, so that something is known of how long answers are.
 
     Example:
         >>> spending = Spending(Price(1.0, 10.0), Budget(5.0))
@@ -27,15 +31,38 @@ class Spending:
 
     price: Price
     budget: Budget
+    answered: bool = False
 
     def reserve(self, estimate: TokenEstimate, size_bytes: int, max_tokens: int | None) -> Reservation:
-        """Set aside what one request of this size costs; at most a token for each of its bytes is read."""
+        """Set aside what one request of this size costs; at most a token for each of its bytes is read.
+
+        Without `max_tokens` the first answer may cost anything, so nothing starts beside it.
+        """
         read, written = estimate.input_tokens(size_bytes), estimate.output_tokens(max_tokens)
         longest = max_tokens if max_tokens is not None else _LONGEST * written
-        most = max(read, estimate.most_input_tokens(size_bytes))
-        return self.budget.reserve(
-            probably=self.price.of(Usage(read, written)), at_most=self.price.of(Usage(most, longest))
-        )
+        most = self.price.of(Usage(max(read, estimate.most_input_tokens(size_bytes)), longest))
+        if max_tokens is None and not self.answered:
+            most = max(most, self.budget.max_cost)
+        return self.budget.reserve(probably=self.price.of(Usage(read, written)), at_most=most)
+
+    def cost(self, call: Reservation, usage: Usage) -> None:
+        """What an answer to the call cost: by its usage, or what was probable where it says nothing."""
+        call.cost(self.price.of(usage) if usage.reported else call.probably)
+        self.answered = True
+
+
+def most_written(body: Mapping[str, Any]) -> int | None:
+    """The longest answer that a request asks for, whoever put it there, or None.
+
+    Example:
+        >>> most_written({"max_tokens": 50}), most_written({"max_completion_tokens": 9}), most_written({})
+        (50, 9, None)
+    """
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if isinstance(value, int) and value >= 1:
+            return value
+    return None
 
 
 @dataclass(slots=True)

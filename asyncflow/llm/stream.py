@@ -46,7 +46,7 @@ class TextStream:
         self._opened = False
         self._finish_reason: str | None = None
         self._model = ""
-        self._ended = False
+        self._ended = self._refused = False
         self._whole: Completion | None = None
         self._completion: Completion | None = None
 
@@ -108,7 +108,8 @@ class TextStream:
     async def _begin(self, stream: Stream) -> str:
         """The first text: a new attempt starts from nothing."""
         self._received.begin(stream)
-        self._finish_reason, self._whole, self._ended = None, None, False
+        self._finish_reason, self._whole = None, None
+        self._ended = self._refused = False
         if stream.is_events:
             return await self._next(stream)
         try:
@@ -132,6 +133,8 @@ class TextStream:
             self._take(piece)
             if piece.text:
                 return piece.text
+        if self._finish_reason is None and self._whole is None and not self._received.texts:
+            raise stream.bad_answer("the stream ended without an answer")
         return ""
 
     def _piece(self, stream: Stream, event: Event) -> Piece:
@@ -147,6 +150,7 @@ class TextStream:
         self._finish_reason = piece.finish_reason or self._finish_reason
         self._model = piece.model or self._model
         self._ended = self._ended or piece.end
+        self._refused = self._refused or piece.refused
         if piece.usage is not None:
             self._received.take(piece.usage)
 
@@ -155,7 +159,7 @@ class TextStream:
             whole = self._whole or Completion(
                 text="".join(self._received.texts),
                 usage=self._received.usage,
-                finish_reason=self._finish_reason or "stop",
+                finish_reason="content_filter" if self._refused else self._finish_reason or "stop",
                 model=self._model,
                 request_id=self._stream.request_id,
             )

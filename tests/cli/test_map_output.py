@@ -6,7 +6,9 @@ import csv
 import datetime
 import json
 import math
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +235,49 @@ def test_a_simulated_estimate_says_so(here: Any, rows: Rows) -> None:
     rows({"n": 1})
     ran = here("map", "in.jsonl", "--prompt", "{n}", "--simulate", "--estimate")
     assert ran.returncode == 0 and "no model's figures" in ran.stdout
+
+
+class _WithoutUsage(BaseHTTPRequestHandler):
+    """Answers every chat call, and says nothing of tokens."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"choices": [{"message": {"content": "hello"}}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_estimate_of_what_nobody_tells(here: Any, rows: Rows) -> None:
+    """Where answers say nothing of tokens, neither those nor cost are 0 but unknown, and that is said."""
+    rows({"n": 1}, {"n": 2})
+    prices = ("--price-input", "1", "--price-output", "1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _WithoutUsage) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        asked = (
+            "map",
+            "in.jsonl",
+            "--prompt",
+            "{n}",
+            "--model",
+            "m",
+            "--base-url",
+            url,
+            "--estimate",
+            *prices,
+        )
+        try:
+            said = here(*asked).stdout
+            figures = json.loads(here(*asked, "--json").stdout)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "unknown" in said and "says nothing of tokens" in said and "cost  " not in said
+    assert [figures[name] for name in ("input_tokens", "output_tokens", "cost", "spent")] == [None] * 4
+    assert figures["seconds"]["expected"] >= 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anyio
 import pytest
 
@@ -164,3 +166,64 @@ async def test_what_the_budget_stops_is_skipped_and_not_failed() -> None:
     skipped = [one for one in done if isinstance(one, Skipped)]
     assert len(skipped) == 15 and {one.reason for one in skipped} == {"budget"}
     assert sum(one == "12345678" for one in done) == 5
+
+
+@pytest.mark.parametrize("how", ["complete", "stream"])
+async def test_answers_of_unknown_length_keep_to_the_budget(how: str) -> None:
+    """Without `max_tokens` the first answer is awaited alone: all pass it by one call's error at most."""
+    reply = "abcd" * 20_000
+    async with SimulatedProvider(latency=0.005, reply=lambda asked: reply) as provider:
+        async with client(provider, price=Price(0.0, 1.0), max_cost=0.2, concurrency=32) as llm:
+
+            async def ask(number: int) -> None:
+                if how == "complete":
+                    await llm.complete(f"{number}")
+                else:
+                    async with llm.stream(f"{number}") as pieces:
+                        [text async for text in pieces]
+
+            done = await amap(ask, range(40), concurrency=40, on_error="continue")
+            assert llm.statistics().cost == pytest.approx(0.2, abs=0.021)
+    assert sum(isinstance(one, Skipped) for one in done) >= 29
+
+
+@pytest.mark.parametrize("extra", [{"max_tokens": 2}, {"max_completion_tokens": 2}])
+async def test_a_longest_answer_in_extra_counts(extra: dict[str, int]) -> None:
+    """`max_tokens` that comes by `extra` is what a call may write, for the budget too."""
+    async with SimulatedProvider(latency=0.005, reply=lambda asked: "12345678") as provider:
+        async with client(provider, price=Price(0.0, 1e6), max_cost=20.0, concurrency=32) as llm:
+            await amap(lambda number: llm.complete(f"{number}", extra=extra), range(10), concurrency=10)
+            assert llm.statistics().cost == 20.0
+        assert provider.statistics().most_at_once > 1
+
+
+USAGES = [
+    {},
+    {"prompt_tokens": None, "completion_tokens": None},
+    {"prompt_tokens": 0, "completion_tokens": 0},
+]
+
+
+@pytest.mark.parametrize("usage", USAGES)
+async def test_usage_without_a_number_is_not_reported(usage: dict[str, object]) -> None:
+    """Zeros and nulls are no usage of a call: its cost is unknown, and so is what a job would cost."""
+    from tests.http.raw import answer, raw_server, replies
+
+    body = json.dumps({"choices": [{"message": {"content": "hello"}}], "usage": usage}).encode()
+    async with raw_server(replies(answer(body))) as server:
+        async with LLMClient("m", base_url=server.url, api_key="", price=Price(1.0, 1.0)) as llm:
+            done = await llm.complete("x")
+            assert not done.usage.reported and done.cost is None
+            estimate = await llm.estimate(["a", "b", "c"], sample=2)
+            assert estimate.cost is None and not estimate.spent.reported
+
+
+async def test_tokens_written_as_floats_count() -> None:
+    """Some gateways write `12.0`."""
+    from tests.http.raw import answer, raw_server, replies
+
+    usage = {"prompt_tokens": 12.0, "completion_tokens": 3.0}
+    body = json.dumps({"choices": [{"message": {"content": "hello"}}], "usage": usage}).encode()
+    async with raw_server(replies(answer(body))) as server:
+        async with LLMClient("m", base_url=server.url, api_key="", price=Price(1e6, 1e6)) as llm:
+            assert (await llm.complete("x")).cost == 15.0

@@ -208,6 +208,11 @@ def piece(text: str, reason: str | None = None) -> dict[str, Any]:
         (events(piece("a"), "[DONE]"), "a"),
         (events({"choices": []}, piece("a", "length"), {"choices": [], "usage": {}}, "[DONE]"), "a"),
         (events(piece("", "stop"), "[DONE]"), ""),
+        (
+            events({"choices": [{"index": 1, "delta": {"content": "other"}}]}, piece("a", "stop"), "[DONE]"),
+            "a",
+        ),
+        (events("[DONE]"), errors.BadAnswerError),
         (events(piece("a")), errors.BadAnswerError),
         (events(), errors.BadAnswerError),
         (events("{not json"), errors.BadAnswerError),
@@ -228,6 +233,32 @@ async def test_odd_streams(script: Script, result: Any) -> None:
                 with pytest.raises(result):
                     async for _ in stream:
                         pass
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_is_told_as_in_a_whole_answer() -> None:
+    """Why the model does not answer comes as text, and the finish reason says that it is no answer."""
+    refusal = {"choices": [{"delta": {"refusal": "I cannot."}, "finish_reason": None}]}
+    async with raw_server(events(refusal, piece("", "stop"), "[DONE]")) as server:
+        async with LLMClient("m", base_url=server.url, api_key="") as llm:
+            async with llm.stream("x") as pieces:
+                assert [text async for text in pieces] == ["I cannot."]
+            assert pieces.completion.finish_reason == "content_filter"
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_is_called_an_error() -> None:
+    """Some servers name the event, and have no `error` in its data."""
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        await talk.send(b'event: error\ndata: {"message": "boom"}\n\ndata: [DONE]\n\n')
+
+    async with raw_server(script) as server:
+        async with LLMClient("m", base_url=server.url, api_key="", retry=None) as llm:
+            with pytest.raises(errors.ServerError, match="boom"):
+                await anext(llm.stream("x"))
 
 
 @pytest.mark.asyncio

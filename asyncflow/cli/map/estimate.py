@@ -57,7 +57,8 @@ async def estimated(
 ) -> tuple[dict[str, Any], list[Failed]]:
     """The figures, and the rows of the sample that failed.
 
-    The sample is asked and paid for. Where all of it failed, the figures of the whole are None.
+    The sample is asked and paid for. Where all of it failed, the figures of the whole are None; where answers
+    said nothing of usage, those of tokens and money are.
     """
 
     async def timed(row: Row) -> tuple[Completion, float]:
@@ -83,11 +84,12 @@ async def estimated(
         requests_per_minute=job.requests_per_minute,
         tokens_per_minute=job.tokens_per_minute,
     )
-    figures["input_tokens"] = _range(estimate.input_tokens)
-    figures["output_tokens"] = _range(estimate.output_tokens)
+    told = estimate.spent.reported
+    figures["input_tokens"] = _range(estimate.input_tokens) if told else None
+    figures["output_tokens"] = _range(estimate.output_tokens) if told else None
     figures["cost"] = None if estimate.cost is None else _range(estimate.cost)
     figures["seconds"] = _range(estimate.seconds(job.concurrency))
-    figures["spent"] = None if price is None else price.of(estimate.spent)
+    figures["spent"] = price.of(estimate.spent) if price is not None and told else None
     return figures, failed
 
 
@@ -95,13 +97,16 @@ def lines_of(figures: dict[str, Any], concurrency: int | str) -> list[str]:
     """The estimate for people, a line each."""
     lines = [f"{figures['sampled']} of {figures['rows']:,} rows were asked; all of them would need about"]
     for name, label in (("input_tokens", "tokens read"), ("output_tokens", "tokens written")):
-        lines.append(f"  {label:15}{_between(figures[name], ',.0f')}")
+        said = "unknown" if figures[name] is None else _between(figures[name], ",.0f")
+        lines.append(f"  {label:15}{said:>12}")
     if figures["cost"] is not None:
         lines.append(
             f"  {'cost':15}{_between(figures['cost'], ',.4g')}  (the sample: {figures['spent']:.4g})"
         )
     at_once = f"{concurrency}, if nothing is refused" if concurrency == "auto" else concurrency
     lines.append(f"  {'seconds':15}{_between(figures['seconds'], ',.1f')}  at --concurrency {at_once}")
+    if figures["input_tokens"] is None:
+        lines.append("The provider says nothing of tokens, so nobody knows what it costs")
     if figures["failed"]:
         lines.append(f"{figures['failed']} of the sample failed and are not in these figures")
     return [*lines, "The range holds nine times in ten, if the other rows are like these."]
