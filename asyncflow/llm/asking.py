@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from asyncflow.errors import ModelOutputError
+from asyncflow.errors import ModelOutputError, RequestRefusedError
 from asyncflow.http import Endpoint, HTTPClient, Stream, UnusableAnswerError
 from asyncflow.http.body import encode_json
 from asyncflow.llm.ask import Ask
@@ -17,6 +17,7 @@ from asyncflow.llm.cache import Coalescer
 from asyncflow.llm.completion import Completion, Usage
 from asyncflow.llm.embeddings import Embeddings, vectors_of
 from asyncflow.llm.form import Form, WrongFormError
+from asyncflow.llm.in_words import has_no_mode, in_words
 from asyncflow.llm.kept import Kept, key_for
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
@@ -61,6 +62,7 @@ class Asking:
         self._numbers = itertools.count(1)
         self.usage = Usage()
         self.reused = self.reasked = 0
+        self._in_words = False  # whether this server, or this model, has no mode for a form
 
     def cost(self, usage: Usage) -> float | None:
         """What these tokens cost, or None where there is no price, or nobody told of any."""
@@ -183,7 +185,7 @@ class Asking:
         """Ask until the answer has the form, at most `1 + reasks` times."""
         usage = Usage()
         for answers in itertools.count(1):
-            completion = await self._send(ask)
+            completion = await self._send_form(ask)
             usage += completion.usage
             if completion.tool_calls:  # it wants tools first, and will have its say when it has their results
                 return replace(completion, usage=usage, cost=self.cost(usage))
@@ -209,6 +211,17 @@ class Asking:
             problems=problems,
             usage=usage,
         )
+
+    async def _send_form(self, ask: Ask) -> Completion:
+        """As `_send`, in the server's own mode for the form; in words, once it has said that it has none."""
+        if not self._in_words:
+            try:
+                return await self._send(ask)
+            except RequestRefusedError as exc:
+                if not has_no_mode(exc):
+                    raise
+                self._in_words = True
+        return await self._send(in_words(ask))
 
     async def _once(self, ask: Ask, form: Form | None, reasks: int, sample: int) -> Completion:
         """An answer from the cache, or from an identical call in flight, or from the model."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from asyncflow import clock
 from asyncflow.errors import NotSupportedError
@@ -47,7 +48,8 @@ class LLMClient:
         model: The model's name, as the provider writes it.
         provider: `"openai"` for OpenAI and everything that speaks its chat protocol, by `base_url`;
             `"anthropic"` for the Messages protocol.
-        base_url: As the provider's own SDK takes it: with `/v1` for OpenAI, without for Anthropic. Where it
+        base_url: As the provider's own SDK takes it: with `/v1` for OpenAI, without for Anthropic; a query
+            follows each call's path. The attribute of this name holds no user, password or query. Where it
             is None, the variable `OPENAI_BASE_URL` (`ANTHROPIC_BASE_URL`) is read, once, here; else the
             provider's own address counts.
         api_key: Where it is None, the variable `OPENAI_API_KEY` (`ANTHROPIC_API_KEY`) is read, once, here.
@@ -106,9 +108,10 @@ class LLMClient:
             raise TypeError(f"model={model!r}: the model's name is needed, as the provider writes it")
         self.model = model
         given = base_url if base_url is not None else os.environ.get(self._provider.url_variable)
-        self.base_url = _checked_url(given or self._provider.default_base_url, self._provider)
+        address = _checked_url(given or self._provider.default_base_url, self._provider)
+        self.base_url = _shown(address)
         key = api_key if api_key is not None else os.environ.get(self._provider.key_variable)
-        if key is None and self.base_url == self._provider.default_base_url:
+        if key is None and address == self._provider.default_base_url:
             raise ValueError(
                 f"LLMClient({model!r}): no API key for {self.base_url}. Pass api_key=, or set "
                 f"{self._provider.key_variable}; for a server of your own pass base_url= (and api_key='')"
@@ -116,13 +119,13 @@ class LLMClient:
         key = _checked_key(key)
         headers = self._provider.headers(key)
         settings = LaneSettings(requests_per_minute, tokens_per_minute, concurrency)
-        lane = _lane(limits, settings, self.base_url, key, model)
+        lane = _lane(limits, settings, address, key, model)
         self._http = HTTPClient(timeout=timeout, retry=retry, lane=lane, client=http)
         unknown = f"check the model's name, and base_url: {self._provider.base_url_hint}"
         advice = {404: unknown, 405: unknown}
-        self._complete = self._http.endpoint("POST", self.base_url + self._provider.path(), headers, advice)
-        path = self._provider.embeddings_path
-        self._embed = self._http.endpoint("POST", self.base_url + path, headers, advice) if path else None
+        chat, embed = self._provider.path(), self._provider.embeddings_path
+        self._complete = self._http.endpoint("POST", _below(address, chat), headers, advice)
+        self._embed = self._http.endpoint("POST", _below(address, embed), headers, advice) if embed else None
         if max_cost is not None and price is None:
             raise ValueError(f"max_cost={max_cost!r}: without price= nothing is known to cost anything")
         if not (price is None or isinstance(price, Price)):
@@ -372,9 +375,21 @@ class LLMClient:
 def _checked_url(url: str, provider: Provider) -> str:
     url = checked_address(url, "base_url").rstrip("/")
     for path in (provider.path(), provider.embeddings_path or provider.path()):
-        if url.endswith(path):
+        if url.partition("?")[0].endswith(path):
             raise ValueError(f"base_url: leave {path!r} out at its end, it is added")
     return url
+
+
+def _below(address: str, path: str) -> str:
+    """The address of a call: a query, such as Azure's `api-version`, stays at its end."""
+    base, mark, query = address.partition("?")
+    return f"{base.rstrip('/')}{path}{mark}{query}"
+
+
+def _shown(address: str) -> str:
+    """The address without user, password and query, where keys travel."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def _checked_key(key: str | None) -> str:

@@ -214,6 +214,20 @@ def test_key_and_place_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert LLMClient("m", base_url="http://x/v1").base_url == "http://x/v1"
 
 
+@pytest.mark.asyncio
+async def test_a_base_url_with_a_query_and_a_password() -> None:
+    """A query stays behind the path of each call, and neither it nor a password is shown."""
+    body = b'{"choices": [{"message": {"content": "hi"}}], "data": [{"index": 0, "embedding": [1.0]}]}'
+    async with raw_server(replies(answer(body))) as server:
+        url = server.url.replace("http://", "http://me:SECRET@") + "/openai/?key=SECRET"
+        async with LLMClient("m", base_url=url, api_key="") as llm:
+            await llm.complete("x")
+            await llm.embed(["x"])
+            assert llm.base_url == f"{server.url}/openai" and "SECRET" not in repr(llm)
+    asked = [request.split(b" ", 2)[1] for request in server.requests]
+    assert asked == [b"/openai/chat/completions?key=SECRET", b"/openai/embeddings?key=SECRET"]
+
+
 def test_wrong_arguments() -> None:
     """Told when the client is made, before a call is paid."""
     with pytest.raises(ValueError, match="'openai'"):

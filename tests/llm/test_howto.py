@@ -16,20 +16,17 @@ PAGES = (
     "testing-with-the-simulator.md",
     "limits.md",
 )
-BLOCKS = [
-    pytest.param(block, id=f"{page}-{number}")
-    for page in PAGES
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", (HOWTO / page).read_text(), re.S))
-]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_block(
-    block: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("page", PAGES)
+def test_page(
+    page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It runs, and prints what its comments say."""
+    """Its blocks run, one after the other, and print what their comments say."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "howto", "exec"), {"__name__": "__main__"})
-    printed = capsys.readouterr().out
-    for said in re.findall(r"print\(.*\)  # (.*)", block):
-        assert said in printed
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in re.findall(r"```python\n(.*?)```", (HOWTO / page).read_text(), re.S):
+        exec(compile(block, page, "exec"), names)
+        printed = capsys.readouterr().out
+        for said in re.findall(r"print\(.*\)  # (.*)", block):
+            assert said in printed

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from asyncflow.errors import ModelOutputError
+from asyncflow.errors import ModelOutputError, RequestRefusedError
 from asyncflow.llm import LLMClient, Price, ToolCall
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import Asked, SimulatedProvider
+from tests.http.raw import Conversation, answer, raw_server, replies
 
 pytestmark = pytest.mark.asyncio
 PROVIDERS = ["openai", "anthropic"]
@@ -109,3 +110,53 @@ async def test_tools_before_the_answer(kind: str) -> None:
         wants = await llm.complete("a point", schema=Point, tools=[{"name": "look"}])
         assert wants.parsed is None and wants.tool_calls[0].name == "look" and llm.statistics().reasked == 0
         assert (await llm.complete("a point", schema=Point)).parsed == Point(x=1, y=2)
+
+
+REFUSALS = [
+    (
+        400,
+        {
+            "error": {
+                "message": "This response_format type is unavailable now",
+                "type": "invalid_request_error",
+            }
+        },
+    ),
+    (400, {"error": {"message": "This model does not support response format `json_schema`"}}),
+    (422, {"error": "response_format.type: unknown variant `json_schema`, expected `text` or `json_object`"}),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), REFUSALS)
+async def test_a_server_without_a_mode_is_told_in_words(status: int, body: dict[str, Any]) -> None:
+    """Refused once, the schema goes into the system text from then on, re-asks included."""
+    texts = ['{"x": 1}', '{"x": 1, "y": 2}', '{"x": 3, "y": 4}']
+    refused: list[bytes] = []
+
+    async def script(talk: Conversation) -> None:
+        while True:
+            if b"response_format" in (asked := await talk.request()):
+                refused.append(asked)
+                await talk.send(answer(json.dumps(body).encode(), f"{status} No"))
+            else:
+                said = {"choices": [{"message": {"content": texts.pop(0)}}]}
+                await talk.send(answer(json.dumps(said).encode()))
+
+    async with raw_server(script) as server:
+        async with LLMClient("m", base_url=server.url, api_key="") as llm:
+            first = await llm.complete("a point", system="Be kind.", schema=Point)
+            second = await llm.complete("another", schema=Point)
+    assert (first.parsed, second.parsed) == (Point(x=1, y=2), Point(x=3, y=4)) and len(refused) == 1
+    sent = json.loads(server.requests[1].partition(b"\r\n\r\n")[2])
+    system = sent["messages"][0]["content"]
+    assert system.startswith("Be kind.\n\n") and '"required": ["x", "y"]' in system
+
+
+async def test_a_schema_that_a_mode_refuses_is_told() -> None:
+    """A server that has the mode and refuses this schema is not asked in words instead."""
+    wrong = {"error": {"message": "Invalid schema for response_format 'Point': 'x' is not permitted."}}
+    async with raw_server(replies(answer(json.dumps(wrong).encode(), "400 No"))) as server:
+        async with LLMClient("m", base_url=server.url, api_key="") as llm:
+            with pytest.raises(RequestRefusedError, match="Invalid schema"):
+                await llm.complete("a point", schema=Point)
+    assert len(server.requests) == 1
