@@ -89,12 +89,26 @@ class Intake:
         self.take = take if run.stop is None else partial(self._unless_stopped, take)
         self.detour = source.next is None
 
-    @property
-    def remains(self) -> bool:
-        """Whether an item was not begun, or not begun again."""
-        length = self._source.length
-        all_taken = self.exhausted or (length is not None and self.started >= length)
-        return bool(self.parking or self._turns or not all_taken)
+    def leaves(self) -> bool:
+        """Whether an item is left that was not begun, or not begun again, when nothing more begins."""
+        if self.parking or self._turns:
+            return True
+        if self._source.length is not None:
+            return not self.exhausted and self.started < self._source.length
+        return not self.exhausted and not self._has_ended()
+
+    def _has_ended(self) -> bool:
+        """Whether the source gives no more, which only asking tells. What it gives is let go, as is what it
+        was asked for when the run was stopped. One that may wait is not asked: nobody would wait for it."""
+        if self._source.next is None or self._host.blocking:
+            return False
+        try:
+            self._source.next()
+        except StopIteration:
+            return True
+        except Exception:  # the run is stopped, whatever became of its source
+            return False
+        return False
 
     def over(self) -> bool:
         """Whether no worker will find another item. Those that wait for one are told."""

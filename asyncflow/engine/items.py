@@ -215,7 +215,7 @@ class Pool:
 
     def drain(self) -> None:
         """The run is asked to stop: begin nothing more, and let what is at work end."""
-        if self._intake.remains:
+        if self._intake.leaves():
             self._tally.cut = True
         self._halt()
         self._intake.over()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import anyio
@@ -143,8 +143,14 @@ def test_told_to_cancel_they_are_cut_off_at_once(run: Run) -> None:
     run(main)
 
 
-def test_a_run_that_is_done_by_then_is_no_error(run: Run) -> None:
-    """Where nothing was left to do the result is the result."""
+@pytest.mark.parametrize("concurrency", [4, 1])
+@pytest.mark.parametrize(
+    "source", [lambda: range(4), lambda: (n for n in range(4)), lambda: iter([0, 1, 2, 3])]
+)
+def test_a_run_that_is_done_by_then_is_no_error(
+    run: Run, source: Callable[[], Any], concurrency: int
+) -> None:
+    """Where nothing was left to do the result is the result, also where only the source knows that."""
 
     async def main() -> list[int]:
         gate, stop = Gate(), Stop()
@@ -154,11 +160,42 @@ def test_a_run_that_is_done_by_then_is_no_error(run: Run) -> None:
             stop.request("late")
             gate.open.set()
 
+        async def pass_(item: int) -> int:
+            if concurrency == 1 and item < 3:
+                gate.begun.append(item)
+                return item
+            result: int = await gate.pass_(item)
+            return result
+
         async with anyio.create_task_group() as group:
             group.start_soon(asks)
-            return await amap(gate.pass_, range(4), concurrency=4, stop=stop)
+            return await amap(pass_, source(), concurrency=concurrency, stop=stop)
 
     assert run(main) == [0, 1, 2, 3]
+
+
+def test_a_source_that_breaks_when_it_is_asked_once_more_does_not_hide_the_stop(run: Run) -> None:
+    """What it raises comes too late to matter."""
+
+    def breaks() -> Iterator[int]:
+        yield from range(4)
+        raise OSError("gone")
+
+    async def main() -> None:
+        gate, stop = Gate(), Stop()
+
+        async def asks() -> None:
+            await gate.full.wait()
+            stop.request("late")
+            gate.open.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(asks)
+            with pytest.raises(RunStoppedError):
+                await amap(gate.pass_, breaks(), concurrency=4, stop=stop)
+        assert gate.cut == []
+
+    run(main)
 
 
 def test_a_stopped_stop_lets_nothing_begin(run: Run) -> None:
