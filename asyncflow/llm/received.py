@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from asyncflow.http import Stream
 from asyncflow.llm.completion import Usage
-from asyncflow.llm.spending import CallMeter
+from asyncflow.llm.spending import CallMeter, tokens_of
 from asyncflow.policy.ending import Ending, ending_of
 
 #: How an answer ends that the provider itself ended. Where nothing had come of it, nothing is paid.
@@ -61,7 +61,7 @@ class Received:
         used = Usage()
         if not nothing:
             used = self._meter.counted(self._size_bytes, self.usage, "".join(self.texts), whole=self.whole)
-        stream.ticket.used(used.total_tokens)
+        stream.ticket.used(tokens_of(used))
         self._spend(used)
         if self.release is not None:
             self.release()

@@ -10,7 +10,7 @@ from asyncflow.llm.completion import Completion, Usage
 from asyncflow.llm.embeddings import Embeddings
 from asyncflow.llm.price import Price
 from asyncflow.policy.budget import Budget, Reservation
-from asyncflow.policy.tokens import TokenEstimate
+from asyncflow.policy.tokens import TokenEstimate, Tokens
 
 #: How much longer than nineteen of twenty an answer is taken to be at most, where max_tokens does not say.
 _LONGEST = 4
@@ -79,7 +79,7 @@ class CallMeter:
     def used(self, size_bytes: int, result: Any) -> int:
         """Tokens that the call with this answer used."""
         assert isinstance(result, Completion)
-        return self.counted(size_bytes, result.usage, result.text).total_tokens
+        return tokens_of(self.counted(size_bytes, result.usage, result.text))
 
     def counted(self, size_bytes: int, usage: Usage, text: str, *, whole: bool = True) -> Usage:
         """What an answer used: as it reports, else by its size; learns from it if it is whole.
@@ -108,10 +108,15 @@ class EmbeddingMeter:
 
     def reserve(self, size_bytes: int) -> int:
         """Tokens to reserve for a request of this size."""
-        return self.estimate.input_tokens(size_bytes)
+        return Tokens(self.estimate.input_tokens(size_bytes))
 
     def used(self, size_bytes: int, result: Any) -> int:
         """Tokens that the request used."""
         assert isinstance(result, Embeddings)
         self.estimate.learn(size_bytes, result.usage.input_tokens, 0)
-        return result.usage.total_tokens or self.reserve(size_bytes)
+        return tokens_of(result.usage) or self.reserve(size_bytes)
+
+
+def tokens_of(usage: Usage) -> Tokens:
+    """What an answer used, as a lane takes it."""
+    return Tokens(usage.input_tokens, usage.output_tokens, cached=usage.cached_input_tokens)

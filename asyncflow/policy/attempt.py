@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from asyncflow.policy.ending import ending_of
-from asyncflow.policy.rate import Charge
+from asyncflow.policy.quotas import Charged
 
 if TYPE_CHECKING:
     from asyncflow.policy.lane import RateLane  # which makes attempts, so it is above
@@ -17,8 +17,7 @@ class Attempt:
     """What `RateLane.attempt` returns: a context manager, and the ticket it gives. For one attempt."""
 
     __slots__ = (
-        "_lane", "at", "at_once", "charge", "denied", "number", "position",
-        "probe", "reported", "request", "retry", "tokens",
+        "_lane", "at", "at_once", "charged", "denied", "number", "probe", "reported", "retry", "tokens",
     )  # fmt: skip
 
     def __init__(self, lane: RateLane, tokens: int | Callable[[], int], retry: bool) -> None:
@@ -26,12 +25,10 @@ class Attempt:
         self.tokens = tokens
         self.retry = retry
         self.number = 0  # of its start in the lane, from 1; 0: not yet
-        self.position = 0.0  # tokens reserved in the lane by then
         self.at = 0.0
         self.at_once = 0
         self.probe = False
-        self.request: Charge | None = None
-        self.charge: Charge | None = None
+        self.charged: Charged | None = None
         self.reported: int | None = None
         self.denied: Exception | None = None
 
@@ -40,8 +37,8 @@ class Attempt:
         self._lane.heard(self, headers)
 
     def used(self, tokens: int) -> None:
-        """What the call really used."""
-        self.reported = max(0, tokens)
+        """What the call really used; `Tokens` tell what was read and written."""
+        self.reported = tokens if tokens > 0 else 0
 
     async def __aenter__(self) -> Attempt:
         await self._lane.enter(self)

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from asyncflow.policy.pause import LONGEST_ASKED
 from asyncflow.policy.reported import Quota, rate_limits
 from asyncflow.policy.settings import LaneSettings
+
+#: The kinds of quotas that answers report, by their names in `RateLimits`.
+KINDS = ("requests", "tokens", "input_tokens", "output_tokens")
+#: So much of each kind.
+Amounts: TypeAlias = tuple[float, float, float, float]
 
 #: A reset further away than this many seconds does not belong to a quota of a minute.
 _MINUTE = 61.0
@@ -113,28 +119,28 @@ class Followed:
 
 
 class Reports:
-    """All that one provider reports: its quotas of requests and of tokens.
+    """All that one provider reports: its quotas, by kind.
 
     Attributes:
+        quotas: In the order of `KINDS`.
         learnt: What it allows a minute, as settings.
         any: Whether it reports anything.
     """
 
-    __slots__ = ("_deaf", "_silent", "any", "learnt", "requests", "tokens")
+    __slots__ = ("_deaf", "_silent", "any", "learnt", "quotas")
 
     def __init__(self) -> None:
-        self.requests, self.tokens = Followed(), Followed()
+        self.quotas = tuple(Followed() for _ in KINDS)
         self.learnt = LaneSettings()
         self.any = False
         self._deaf = self._silent = 0  # answers not to look at, and how many those were last time
 
-    def heard(self, now: float, call: int, reserved: float, headers: Mapping[str, str]) -> bool:
+    def heard(self, now: float, position: Amounts, headers: Mapping[str, str]) -> bool:
         """An answer has come to a call. True: what it allows a minute has changed.
 
         Args:
             now: The moment.
-            call: The number of the call.
-            reserved: Tokens reserved by all calls until that one.
+            position: What all calls until that one had reserved, it included.
             headers: The answer's.
         """
         if self._deaf:
@@ -146,20 +152,26 @@ class Reports:
                 self._deaf = self._silent = min(_SELDOM, 2 * self._silent + 1)
             return False
         self.any = True
-        self.requests.heard(now, call, limits.requests)
-        self.tokens.heard(now, reserved, limits.tokens)
-        learnt = LaneSettings(self.requests.per_minute, self.tokens.per_minute)
+        for kind, quota, at in zip(KINDS, self.quotas, position, strict=True):
+            quota.heard(now, at, getattr(limits, kind))
+        requests, tokens, read, written = (quota.per_minute for quota in self.quotas)
+        learnt = LaneSettings(
+            requests, tokens, input_tokens_per_minute=read, output_tokens_per_minute=written
+        )
         changed, self.learnt = learnt != self.learnt, learnt
         return changed
 
-    def ready_at(self, now: float, tokens: float, started: int, reserved: float) -> float:
-        """When what is left lets a call start, after so many, which have reserved so much."""
-        return max(
-            self.requests.ready_at(now, 1.0, started), self.tokens.ready_at(now, tokens or 1.0, reserved)
-        )
+    def ready_at(self, now: float, need: Amounts, position: Amounts) -> float:
+        """When what is left lets a call start that needs so much, after all those until now."""
+        ready = -math.inf
+        for quota, amount, at in zip(self.quotas, need, position, strict=True):
+            if quota.limit is not None:
+                ready = max(ready, quota.ready_at(now, amount or 1.0, at))
+        return ready
 
-    def used_up(self, call: int, reserved: float, tokens: float) -> bool:
-        """Whether a refusal of that call was for a quota, by its own report."""
-        return self.any and (
-            self.requests.exhausted(call, 1.0) or self.tokens.exhausted(reserved, tokens or 1.0)
+    def used_up(self, need: Amounts, position: Amounts) -> bool:
+        """Whether a refusal of the call at this position was for a quota, by its own report."""
+        return self.any and any(
+            quota.exhausted(at, amount or 1.0)
+            for quota, amount, at in zip(self.quotas, need, position, strict=True)
         )

@@ -21,12 +21,11 @@ from asyncflow.policy.adaptive import CUT, HIGHEST, START, Adaptive, Change
 from asyncflow.policy.attempt import Attempt
 from asyncflow.policy.breaker import Breaker
 from asyncflow.policy.ending import Ending, refused_unsent
-from asyncflow.policy.follow import Reports
 from asyncflow.policy.line import Line
 from asyncflow.policy.pause import Pause
-from asyncflow.policy.rate import Quota, Rate
+from asyncflow.policy.quotas import Quotas
 from asyncflow.policy.retries import RetryBudget
-from asyncflow.policy.settings import LaneSettings
+from asyncflow.policy.settings import PER_MINUTE, LaneSettings
 from asyncflow.policy.status import LaneStatistics, describe
 from asyncflow.policy.tokens import TokenEstimate
 from asyncflow.waiting import waiting
@@ -98,11 +97,8 @@ class RateLane:
         self._pause = Pause(uniform)
         self._breaker = Breaker()
         self._auto: Adaptive | None = None
-        self._requests: Rate | None = None
-        self._tokens: Rate | None = None
-        self._reports = Reports()
         self._kept = settings  # besides what the provider reports
-        self._reserved = 0.0  # tokens, by all attempts so far
+        self._quotas = Quotas(settings)
         self._empty_until = -math.inf  # nothing is left of a quota until then
         self._fit()
         self._running = self._started = self._succeeded = self._refused = self._failed = 0
@@ -177,8 +173,8 @@ class RateLane:
             failed=self._failed,
             pauses=self._pause.waves,
             resumes_in=max(0.0, min(max(self._pause.until, self._empty_until) - now, 1e9)),
-            requests_last_minute=self._requests.used(now) if self._requests is not None else 0.0,
-            tokens_last_minute=self._tokens.used(now) if self._tokens is not None else 0.0,
+            requests_last_minute=self._quotas.used(now, "requests"),
+            tokens_last_minute=self._quotas.used(now, "tokens"),
         )
 
     def __repr__(self) -> str:
@@ -229,13 +225,9 @@ class RateLane:
         ready = max(self._pause.until, self._breaker.ready_at())
         if now < self._pace_until:
             ready = max(ready, self._pace)
-        if self._requests is not None:
-            ready = max(ready, self._requests.ready_at(now, 1.0))
-        tokens = 0.0
-        if self._tokens is not None:
-            tokens = float(attempt.tokens() if callable(attempt.tokens) else attempt.tokens)
-            ready = max(ready, self._tokens.ready_at(now, tokens))
-        if self._reports.any:
+        tokens = attempt.tokens() if callable(attempt.tokens) else attempt.tokens
+        ready = max(ready, self._quotas.ready_at(now, tokens))
+        if self._quotas.reports.any:
             ready = max(ready, self._left_at(now, tokens))
         if ready > now:
             return ready
@@ -245,12 +237,7 @@ class RateLane:
         attempt.at = now
         attempt.at_once = self._running
         attempt.probe = self._breaker.started()
-        if self._requests is not None:
-            attempt.request = self._requests.take(now, 1.0)
-        if self._tokens is not None:
-            attempt.charge = self._tokens.take(now, tokens)
-            self._reserved += tokens
-        attempt.position = self._reserved
+        attempt.charged = self._quotas.take(now, tokens)
         if now < self._pace_until:
             self._pace = max(self._pace, now) + self._spacing
         if not attempt.retry:
@@ -282,14 +269,12 @@ class RateLane:
         self._line.move()
 
     def _settle(self, now: float, attempt: Attempt, ending: Ending) -> None:
-        if self._tokens is not None and attempt.charge is not None:
-            used: float = attempt.charge.cost if ending in (Ending.SERVED, Ending.CUT) else 0.0
-            if attempt.reported is not None:
-                used = attempt.reported
-            self._tokens.settle(now, attempt.charge, used)
-        never_sent = ending in (Ending.UNSENT, Ending.UNREACHABLE)
-        if never_sent and self._requests is not None and attempt.request is not None:
-            self._requests.settle(now, attempt.request, 0.0)
+        used = attempt.reported
+        if used is None and ending not in (Ending.SERVED, Ending.CUT):
+            used = 0
+        if attempt.charged is not None:
+            sent = ending not in (Ending.UNSENT, Ending.UNREACHABLE)
+            self._quotas.settle(now, attempt.charged, used, sent=sent)
 
     def _served(self, now: float, attempt: Attempt, at_once: int) -> None:
         self._succeeded += 1
@@ -312,8 +297,7 @@ class RateLane:
         self._refused += 1
         if self._breaker.answered(attempt.number):  # it refuses, so it is alive
             self._quiet = True
-        tokens = attempt.charge.cost if attempt.charge is not None else 0.0
-        quota = self._reports.used_up(attempt.number, attempt.position, tokens)
+        quota = attempt.charged is not None and self._quotas.used_up(attempt.charged)
         auto = None if quota else self._auto  # the number at once is not what was too much
         room = auto is None or self._running < auto.limit * CUT
         until = self._pause.until
@@ -343,20 +327,15 @@ class RateLane:
     def heard(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
         """An answer has come, and may report quotas."""
         now = clock.now()
-        if not self._reports.heard(now, attempt.number, attempt.position, headers):
+        if attempt.charged is None or not self._quotas.heard(now, attempt.charged, headers):
             return
-        before, requests, tokens = self._kept, self._requests, self._tokens
-        self._kept = self._stricter_of_both()
-        self._fit()
+        before, self._kept = self._kept, self._stricter_of_both()
+        self._quotas.follow(now, attempt.charged, self._kept)
         self._told(now, before, self._kept, "the provider's headers say so")
-        if requests is None and self._requests is not None:
-            self._requests.seen(now, self._reports.requests.used + self._started - attempt.number)
-        if tokens is None and self._tokens is not None:
-            self._tokens.seen(now, self._reports.tokens.used)
 
-    def _left_at(self, now: float, tokens: float) -> float:
+    def _left_at(self, now: float, tokens: int) -> float:
         """When what is left of the provider's quotas lets a call start."""
-        ready = self._reports.ready_at(now, tokens, self._started, self._reserved)
+        ready = self._quotas.left_at(now, tokens)
         if ready <= now:
             self._empty_until = -math.inf
         elif ready - max(now, self._empty_until) >= _TOLD_FROM:
@@ -404,19 +383,14 @@ class RateLane:
     def _fit(self, start: int = START) -> None:
         """Bring the rules in line with the settings; what they have counted so far is kept."""
         settings = self._kept
-        self._requests = _rate(self._requests, settings.requests_per_minute)
-        self._tokens = _rate(self._tokens, settings.tokens_per_minute)
+        self._quotas.keep(settings)
         if settings.concurrency == "auto" and self._auto is None:
             self._auto = Adaptive(start=start, highest=settings.highest or HIGHEST)
 
     def _stricter_of_both(self) -> LaneSettings:
         """The settings, and what the provider reports where that is stricter."""
-        stricter = self.settings.stricter(self._reports.learnt)
-        return replace(
-            self.settings,
-            requests_per_minute=stricter.requests_per_minute,
-            tokens_per_minute=stricter.tokens_per_minute,
-        )
+        stricter = self.settings.stricter(self._quotas.reports.learnt)
+        return replace(self.settings, **{name: getattr(stricter, name) for name in PER_MINUTE})
 
     def _state(self, now: float) -> str:
         if self._stopped is not None:
@@ -426,7 +400,7 @@ class RateLane:
         return "paused" if max(self._pause.until, self._empty_until) > now else "open"
 
     def _told(self, now: float, old: LaneSettings, new: LaneSettings, why: str) -> None:
-        for what in ("requests_per_minute", "tokens_per_minute"):
+        for what in PER_MINUTE:
             before, after = getattr(old, what), getattr(new, what)
             if before != after:
                 self._say(LimitChanged(self.name, now, what, before, after, why))
@@ -438,13 +412,3 @@ class RateLane:
     def _say(self, event: Event) -> None:
         if self._tell is not None:
             self._tell(event)
-
-
-def _rate(old: Rate | None, per_minute: float | None) -> Rate | None:
-    if per_minute is None:
-        return None
-    if old is None:
-        return Rate(Quota(per_minute))
-    if old.quota.amount != per_minute:
-        old.requote(per_minute)
-    return old

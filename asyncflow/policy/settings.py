@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 #: Calls at once: a number, `"auto"` for a limit that finds itself, or None for no limit.
 Concurrency: TypeAlias = int | Literal["auto"] | None
+
+#: The limits that are so much a minute.
+PER_MINUTE = (
+    "requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,8 @@ class LaneSettings:
         requests_per_minute, tokens_per_minute: The provider's quotas, at least 1.
         concurrency: Calls at once: a number from 1, or `"auto"`.
         highest: What `"auto"` never exceeds; None stands for 1,000.
+        input_tokens_per_minute, output_tokens_per_minute: Quotas of tokens read, those from the provider's
+            prompt cache not counted, and of tokens written, where a provider counts them apart.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -34,9 +41,11 @@ class LaneSettings:
     tokens_per_minute: float | None = None
     concurrency: Concurrency = None
     highest: int | None = None
+    input_tokens_per_minute: float | None = field(default=None, repr=False)
+    output_tokens_per_minute: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute"):
+        for name in PER_MINUTE:
             value = getattr(self, name)
             if value is None:
                 continue
@@ -59,6 +68,8 @@ class LaneSettings:
             _lower(self.tokens_per_minute, other.tokens_per_minute),
             "auto" if auto else min(numbers, default=None),
             min(highest + (numbers if auto else []), default=None),
+            _lower(self.input_tokens_per_minute, other.input_tokens_per_minute),
+            _lower(self.output_tokens_per_minute, other.output_tokens_per_minute),
         )
 
 

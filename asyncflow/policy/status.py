@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asyncflow.policy.settings import LaneSettings
+from asyncflow.policy.settings import PER_MINUTE, LaneSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class LaneStatistics:
         started, succeeded, refused, failed: So far.
         pauses: Waves of refusals so far.
         resumes_in: Seconds until a pause is over.
-        requests_last_minute, tokens_last_minute: Used of the quotas; 0 where there is no such quota.
+        requests_last_minute, tokens_last_minute: Used of the quotas, calls under way at what they are likely
+            to use; 0 where there is no such quota.
     """
 
     name: str = ""
@@ -51,8 +52,8 @@ def describe(now: LaneStatistics, settings: LaneSettings) -> str:
     if now.limit is not None:
         parts.append(f"limit={now.limit}" + (" (auto)" if settings.concurrency == "auto" else ""))
     parts.append(f"running={now.running} waiting={now.waiting}")
-    if settings.requests_per_minute is not None:
-        parts.append(f"{settings.requests_per_minute:g} requests/min")
-    if settings.tokens_per_minute is not None:
-        parts.append(f"{settings.tokens_per_minute:g} tokens/min")
+    for name in PER_MINUTE:
+        per_minute = getattr(settings, name)
+        if per_minute is not None:
+            parts.append(f"{per_minute:g} {name.removesuffix('_per_minute').replace('_', ' ')}/min")
     return " ".join(parts)

@@ -24,6 +24,37 @@ _PRIOR_BYTES = 200.0
 _KEEP = 0.99
 
 
+class Tokens(int):
+    """So many tokens in all, which know what they are made of: what a call is to reserve, or has used.
+
+    Args:
+        read, written: Tokens of the prompt, and of the answer.
+        cached: Those of the prompt that come from the provider's prompt cache.
+        longest: The longest that the answer may be; by default `written`.
+        weight: How long the answer is likely to be, beside the other answers of its model.
+
+    Example:
+        >>> tokens = Tokens(100, 20, cached=80)
+        >>> tokens, tokens.read, tokens.written, tokens.cached
+        (120, 100, 20, 80)
+    """
+
+    read: int
+    written: int
+    cached: int
+    longest: int
+    weight: float
+
+    def __new__(
+        cls, read: int, written: int = 0, *, cached: int = 0, longest: int | None = None, weight: float = 1.0
+    ) -> Tokens:
+        self = super().__new__(cls, read + written)
+        self.read, self.written, self.cached = read, written, cached
+        self.longest = written if longest is None else longest
+        self.weight = weight if self.longest else 0.0
+        return self
+
+
 class TokenEstimate:
     """Learns what calls use. One for each model: what it has seen is what the next guess rests on.
 
@@ -73,14 +104,25 @@ class TokenEstimate:
             guess = seen[math.ceil(_PERCENTILE * len(seen)) - 1]
         return guess if max_tokens is None else min(guess, max_tokens)
 
-    def reserve(self, size_bytes: int, max_tokens: int | None = None) -> int:
+    def reserve(self, size_bytes: int, max_tokens: int | None = None) -> Tokens:
         """What to reserve for a call before it is made.
 
         Args:
             size_bytes: The size of its prompt, measured in the same way in every call.
             max_tokens: The longest answer that it asks for.
         """
-        return self.input_tokens(size_bytes) + self.output_tokens(max_tokens)
+        seen = self._sorted[-1] if self._sorted else 0
+        return Tokens(
+            self.input_tokens(size_bytes),
+            self.output_tokens(max_tokens),
+            longest=max(_UNSEEN, math.ceil(seen * 1.25)) if max_tokens is None else max_tokens,
+            weight=1.0 if max_tokens is None or max_tokens >= seen else self._share_within(max_tokens),
+        )
+
+    def _share_within(self, max_tokens: int) -> float:
+        """What answers come to that end there, as a share of what they came to."""
+        longer = len(self._sorted) - (within := bisect.bisect_left(self._sorted, max_tokens))
+        return (sum(self._sorted[:within]) + longer * max_tokens) / sum(self._sorted)
 
     def learn(self, size_bytes: int, input_tokens: int, output_tokens: int) -> None:
         """What a call of this size turned out to use. Answers that report nothing teach nothing."""

@@ -1,6 +1,7 @@
 """How much of a provider's limits is used, beside the figures that were asked for. On virtual time, by seed.
 
     python tests/benchmarks/limits.py [--seed 1]
+    python tests/benchmarks/limits.py --matrix 10     # quotas of tokens only, ten seeds of each: some minutes
 
 The provider is the one of `tests/policy/provider.py`: quotas counted in sliding windows, the strictest way,
 and a hidden limit at once. The best rate against a hidden limit is what the same load reaches when it knows
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import math
 import random
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -47,26 +50,62 @@ def requests(seed: int) -> None:
         row(f"{quota} requests/min: used, refused", f"{used:.1%}, {refused}", ">= 97 %, 0")
 
 
-class AsLongAsTheyAre(Provider):
-    """Answers take as long as they are, as real ones do, so that those under way are the long ones."""
-
-    async def call(self, tokens: int = 0) -> int:
-        self.latency, self.spread = self.typical * (tokens - 100) / 200, 0.1
-        return await super().call(tokens)
-
-    typical = 5.0
-
-
 def tokens(seed: int) -> None:
     """An hour each, the first minutes included, in which nothing is known yet and max_tokens counts."""
-    for kind, latency in ((Provider, 1.0), (Provider, 5.0), (Provider, 20.0), (AsLongAsTheyAre, 5.0)):
-        lane = a_lane(seed, tokens_per_minute=100_000)
-        provider = kind(seed=seed + 1000, tokens_per_minute=100_000, latency=latency)
-        run(lambda: work(lane, provider, seconds=3600, workers=200, size=output, max_tokens=4520, seed=seed))
-        used = sum(count for _, count in provider.served) / (60 * 100_000)
-        long = " as long as their answers" if kind is AsLongAsTheyAre else ""
+    for latency, as_long in ((1.0, False), (5.0, False), (20.0, False), (5.0, True), (20.0, True)):
+        used, refused = share_of_tokens(seed, 100_000, latency, as_long=as_long, seconds=3600)
+        long = " as long as their answers" if as_long else ""
         what = f"100,000 tokens/min, max_tokens 20 x, calls of {latency:g} s{long}: used, refused"
-        row(what, f"{used:.1%}, {len(provider.refused)}", ">= 93 %, 0")
+        row(what, f"{used:.1%}, {refused}", ">= 93 %, 0")
+
+
+def share_of_tokens(
+    seed: int,
+    quota: int,
+    latency: float,
+    *,
+    as_long: bool,
+    seconds: float,
+    max_tokens: int | None = 4520,
+    counted: Literal["comes", "done"] = "comes",
+) -> tuple[float, int]:
+    """The share of the quota that was used, and how many calls were refused."""
+    lane = a_lane(seed, tokens_per_minute=quota)
+    provider = Provider(
+        seed=seed + 1000, tokens_per_minute=quota, latency=latency, as_long=as_long, counted=counted
+    )
+    workers = 20 + int(2.5 * quota / 326 / 60 * latency)
+    run(
+        lambda: work(
+            lane, provider, seconds=seconds, workers=workers, size=output, max_tokens=max_tokens, seed=seed
+        )
+    )
+    return sum(count for _, count in provider.served) / (seconds / 60 * quota), len(provider.refused)
+
+
+def matrix(seeds: int) -> None:
+    """Whatever the quota, the calls, and how the provider counts: the worst and the average of all seeds."""
+    for quota, seconds in ((20_000, 3600), (100_000, 3600), (2_000_000, 600)):
+        for as_long, latency in itertools.product((False, True), (1.0, 5.0, 20.0, 60.0)):
+            for max_tokens, counted in ((4520, "comes"), (None, "comes"), (4520, "done")):
+                found = [
+                    share_of_tokens(
+                        seed,
+                        quota,
+                        latency,
+                        as_long=as_long,
+                        seconds=seconds,
+                        max_tokens=max_tokens,
+                        counted=counted,  # type: ignore[arg-type]
+                    )
+                    for seed in range(1, seeds + 1)
+                ]
+                shares, refused = [share for share, _ in found], sum(count for _, count in found)
+                long = " as long as answers" if as_long else ""
+                what = (
+                    f"{quota:,}/min, {latency:g} s{long}, max_tokens {max_tokens}, counted when it {counted}"
+                )
+                row(what, f"{min(shares):.1%}, {sum(shares) / seeds:.1%}", f"{refused} in {seeds} runs")
 
 
 def hidden(seed: int) -> None:
@@ -144,7 +183,13 @@ def cost() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    seed = parser.parse_args().seed
+    parser.add_argument("--matrix", type=int, default=0, metavar="SEEDS")
+    asked = parser.parse_args()
+    if asked.matrix:
+        row("what", "least, average", "refused")
+        matrix(asked.matrix)
+        return
+    seed = asked.seed
     row("what", "measured", "asked for")
     requests(seed)
     tokens(seed)

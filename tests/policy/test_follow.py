@@ -98,8 +98,9 @@ def test_no_header_breaks_it(answers: list[dict[str, str]]) -> None:
     """Whatever a server writes, calls may start within an hour, and limits are limits."""
     reports = Reports()
     for number, headers in enumerate(answers, 1):
-        reports.heard(float(number), number, 0.0, headers)
-        assert reports.ready_at(float(number), 10.0, number, 0.0) <= number + 3600
+        reports.heard(float(number), (number, 0.0, 0.0, 0.0), headers)
+        need, position = (1.0, 10.0, 5.0, 5.0), (float(number), 0.0, 0.0, 0.0)
+        assert reports.ready_at(float(number), need, position) <= number + 3600
         for limit in (reports.learnt.requests_per_minute, reports.learnt.tokens_per_minute):
             assert limit is None or limit >= 1
 
@@ -116,12 +117,12 @@ def test_answers_that_report_nothing_are_seldom_looked_at() -> None:
 
     silent = Reports()
     for number in range(6400):
-        silent.heard(0.0, number, 0.0, Headers({"content-type": "x"}))
+        silent.heard(0.0, (number, 0.0, 0.0, 0.0), Headers({"content-type": "x"}))
     assert looked <= 110
     looked = 0
     spoken = Reports()
     for number in range(100):
-        spoken.heard(0.0, number, 0.0, Headers(openai(600, 500, 10.0)))
+        spoken.heard(0.0, (number, 0.0, 0.0, 0.0), Headers(openai(600, 500, 10.0)))
     assert looked == 100
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -51,14 +51,59 @@ def test_tokens_per_minute_are_used(latency: float, backend: str) -> None:
     assert sum(tokens for _, tokens in provider.served) >= 0.93 * 10 * 100_000
 
 
-def test_tokens_per_minute_are_used_by_long_calls() -> None:
-    """The same for calls of 20 s, a hundred of them under way, once the first have told what they use."""
+@pytest.mark.parametrize(
+    ("latency", "as_long", "counted", "share"),
+    [
+        (5.0, True, "comes", 0.95),
+        (20.0, False, "comes", 0.93),
+        (20.0, True, "comes", 0.925),
+        (20.0, True, "done", 0.925),
+        (60.0, True, "comes", 0.88),
+    ],
+)
+def test_tokens_per_minute_are_used_by_long_calls(
+    latency: float, as_long: bool, counted: Literal["comes", "done"], share: float
+) -> None:
+    """The same for calls of 5 to 60 s, up to three hundred of them under way, once the first have told.
+
+    Whether answers take as long as they are, so that the first to end are the short ones, and whether they
+    are counted when they come or when they are done.
+    """
     lane = RateLane(LaneSettings(tokens_per_minute=100_000))
-    provider = Provider(seed=1001, tokens_per_minute=100_000, latency=20.0)
-    run(lambda: work(lane, provider, seconds=1200, workers=200, size=output, max_tokens=20 * 226))
+    provider = Provider(
+        seed=1001, tokens_per_minute=100_000, latency=latency, as_long=as_long, counted=counted
+    )
+    run(lambda: work(lane, provider, seconds=1200, workers=600, size=output, max_tokens=20 * 226))
     assert provider.refused == []
-    late = sum(tokens for moment, tokens in provider.served if moment >= 120)
-    assert late >= 0.93 * 18 * 100_000
+    late = sum(tokens for moment, tokens in provider.served if 300 <= moment < 1140)
+    assert late >= share * 14 * 100_000
+
+
+@pytest.mark.parametrize(("quota", "share"), [(20_000, 0.86), (1_000_000, 0.97)])
+@pytest.mark.parametrize("max_tokens", [None, 20 * 226])
+def test_small_and_large_quotas_of_tokens_are_used(quota: int, share: float, max_tokens: int | None) -> None:
+    """Sixty calls a minute, and three thousand: the fewer there are, the more room a long one needs."""
+    lane = RateLane(LaneSettings(tokens_per_minute=quota))
+    provider = Provider(seed=1001, tokens_per_minute=quota, latency=5.0, as_long=True)
+    run(lambda: work(lane, provider, seconds=300, workers=600, size=output, max_tokens=max_tokens))
+    assert provider.refused == []
+    late = sum(tokens for moment, tokens in provider.served if 60 <= moment < 240)
+    assert late >= share * 3 * quota
+
+
+def sometimes_long(sizes: random.Random) -> int:
+    """Tokens of an answer: mostly short, some of them very long."""
+    return int((20 if sizes.random() < 0.7 else 600) * sizes.lognormvariate(0.0, 0.4))
+
+
+def test_answers_of_two_kinds_that_come_one_after_the_other() -> None:
+    """The short answers come first, for more than a minute, and are not taken for all: none is refused."""
+    lane = RateLane(LaneSettings(tokens_per_minute=100_000))
+    provider = Provider(seed=1001, tokens_per_minute=100_000, latency=30.0, as_long=True)
+    run(lambda: work(lane, provider, seconds=1200, workers=800, size=sometimes_long, max_tokens=4096))
+    assert provider.refused == []
+    late = sum(tokens for moment, tokens in provider.served if 300 <= moment < 1000)
+    assert late >= 0.8 * 100_000 / 60 * 700
 
 
 @both
@@ -92,9 +137,9 @@ class Moving(Provider):
 
     steps: tuple[tuple[float, int], ...] = ()
 
-    async def call(self, tokens: int = 0) -> int:
+    async def call(self, tokens: int = 0, written: int = 0) -> int:
         self.at_once = [limit for since, limit in self.steps if clock.now() >= since][-1]
-        return await super().call(tokens)
+        return await super().call(tokens, written)
 
 
 @pytest.mark.parametrize(("before", "after"), [(40, 80), (80, 40), (80, 10)])

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncflow.policy.rate import Quota, Rate
+from asyncflow.policy.window import Cost
 
 Started = list[tuple[float, float]]
 
@@ -20,14 +21,14 @@ def fill(rate: Rate, start: float, seconds: float, cost: float = 1.0, share: flo
     """Start calls as soon as each may; with `share`, each uses that share of its charge, a second later."""
     now, started, under_way = start, [], []
     while now < start + seconds:
-        ready = max(now, rate.ready_at(now, cost))
+        ready = max(now, rate.ready_at(now, Cost.about(cost)))
         if under_way and under_way[0][0] <= ready:
             now = max(now, under_way[0][0])
             rate.settle(now, under_way.pop(0)[1], cost * (share or 1.0))
             continue
         now = ready
         started.append((now, cost * (1.0 if share is None else share)))
-        charge = rate.take(now, cost)
+        charge = rate.take(now, Cost.about(cost))
         if share is not None:
             under_way.append((now + 1.0, charge))
     return started
@@ -74,8 +75,8 @@ def test_no_window_holds_more_whatever_the_calls(
     rate, now, started = Rate(Quota(amount)), start, []
     for number, gap in enumerate(gaps * 3):
         cost = float(costs[number % len(costs)])
-        now = max(now + gap, rate.ready_at(now + gap, cost))
-        rate.take(now, cost)
+        now = max(now + gap, rate.ready_at(now + gap, Cost.about(cost)))
+        rate.take(now, Cost.about(cost))
         started.append((now, min(cost, amount)))
     assert most_in_a_window(started, 60.0) <= amount + 1e-9
 
@@ -96,10 +97,10 @@ def test_settling_is_exact(gaps: list[float], used: list[float]) -> None:
     rate, now, calls = Rate(Quota(1000)), 0.0, []
     for gap in gaps:
         now += gap
-        calls.append((now, rate.take(now, 10.0)))
+        calls.append((now, rate.take(now, Cost.about(10.0))))
     for (_, charge), amount in zip(calls, used, strict=False):
         rate.settle(now, charge, amount)
-    oldest = math.floor((now - 60.0) / 0.25) * 0.25
+    oldest = math.floor((now - 60.0) / 0.1) * 0.1
     expected = sum(amount for (at, _), amount in zip(calls, used, strict=False) if at >= oldest)
     assert rate.used(now) == pytest.approx(expected, abs=1e-6)
 
@@ -109,27 +110,27 @@ def test_settling_is_exact(gaps: list[float], used: list[float]) -> None:
 def test_taking_and_giving_back_changes_nothing(amount: int, cost: float, gap: float) -> None:
     """A call that is given back at once leaves the rate as it was."""
     rate = Rate(Quota(amount))
-    rate.take(100.0, 1.0)
+    rate.take(100.0, Cost(1.0))
     now = 100.0 + gap
-    before = max(now, rate.ready_at(now, cost))
-    rate.settle(now, rate.take(now, cost), 0.0)
-    assert max(now, rate.ready_at(now, cost)) == pytest.approx(before, abs=1e-6)
+    before = max(now, rate.ready_at(now, Cost.about(cost)))
+    rate.settle(now, rate.take(now, Cost.about(cost)), 0.0)
+    assert max(now, rate.ready_at(now, Cost.about(cost))) == pytest.approx(before, abs=1e-6)
     assert rate.used(now) == pytest.approx(1.0)
 
 
 def test_more_than_reserved_is_paid_later() -> None:
     """A call that used more than its charge delays those after it."""
     rate = Rate(Quota(600))
-    rate.settle(0.0, rate.take(0.0, 10.0), 310.0)
-    assert 29.0 < rate.ready_at(0.0, 10.0) < 33.0
+    rate.settle(0.0, rate.take(0.0, Cost(10.0)), 310.0)
+    assert 29.0 < rate.ready_at(0.0, Cost(10.0)) < 33.0
 
 
 def test_larger_than_the_quota_goes_alone() -> None:
     """A call that can never fit is charged the whole quota instead of waiting for ever."""
     rate = Rate(Quota(100))
-    assert rate.ready_at(0.0, 5000.0) <= 0.0
-    rate.take(0.0, 5000.0)
-    assert 60.0 < rate.ready_at(0.0, 1.0) < 62.0
+    assert rate.ready_at(0.0, Cost.about(5000.0)) <= 0.0
+    rate.take(0.0, Cost.about(5000.0))
+    assert 60.0 < rate.ready_at(0.0, Cost(1.0)) < 62.0
 
 
 def test_quotas_are_checked() -> None:
