@@ -19,7 +19,7 @@ _LOOKS = 60
 #: a single call: lengths are skewed, and one long answer is the commonest surprise (Cornish and Fisher).
 _DOUBT, _SKEWED = 3.8, 6.5
 #: What has been learnt from n calls is doubted by so much more, divided by n.
-_NEW = 30.0
+_NEW = 60.0
 
 #: Of calls under way: average of what they use, variance, third power of the deviations, weight, the most.
 Sums: TypeAlias = list[float]
