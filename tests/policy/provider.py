@@ -129,12 +129,12 @@ class Full(Provider):
         self.seats, self.later = seats, later
         self.queue: deque[anyio.Event] = deque()
 
-    async def call(self, tokens: int = 0) -> int:
+    async def call(self, tokens: int = 0, written: int = 0) -> int:
         while self.running >= (self.seats if clock.now() < self.later[0] else self.later[1]):
             self.queue.append(anyio.Event())
             await self.queue[-1].wait()
         try:
-            return await super().call(tokens)
+            return await super().call(tokens, written)
         finally:
             for _ in range(min(2, len(self.queue))):  # the second finds out whether there is a new seat
                 self.queue.popleft().set()
