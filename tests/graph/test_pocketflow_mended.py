@@ -360,6 +360,28 @@ def test_a_coroutine_from_a_plain_part_is_an_error(part):
         asyncio.run(asyncflow.AsyncFlow(start=node).run_async({}))
 
 
+def test_async_parts_of_a_plain_class_warn():
+    """PocketFlow never calls them, and says nothing: `post` gets None. So it is here, with a warning."""
+
+    def own(library):
+        class Own(library.Node):
+            async def exec_async(self, prep_res):
+                return 1
+
+            def post(self, shared, prep_res, exec_res):
+                shared["result"] = exec_res
+
+        return Own()
+
+    for library, warned in ((pocketflow, 0), (asyncflow, 1)):
+        shared = {}
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            own(library).run(shared)
+        assert shared == {"result": None}
+        assert ["its exec_async is never called" in str(one.message) for one in found] == [True] * warned
+
+
 def test_plain_parts_of_async_classes_count():
     """PocketFlow never calls prep, exec and post of an async class."""
 
@@ -502,7 +524,7 @@ def test_names_that_now_mean_something():
 
 
 def rows():
-    """The rows of the page's first two tables, as (statement, test file, test)."""
+    """The rows of the page's tables that name tests, as (statement, test file, test)."""
     text = PAGE.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if re.match(r"\| .* \| `test_", line)]
     return [(line, *re.search(r"`(test_\w+\.py)::(test_\w+)` \|$", line).groups()) for line in lines]
