@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, TracebackType
 from typing import Any, NoReturn
 
 from asyncflow.engine.failure import (
@@ -14,6 +15,7 @@ from asyncflow.engine.failure import (
 from asyncflow.engine.slot import OnThread, Slot
 from asyncflow.engine.step import Mode
 from asyncflow.engine.stopping import Halted
+from asyncflow.engine.tasks import Expired
 from asyncflow.errors import BudgetSpentError, CoroutineReturnedError, NotSupportedError
 from asyncflow.events import ItemRetrying, ItemStarted
 from asyncflow.threads import Job, ThreadPool
@@ -72,11 +74,49 @@ async def in_lane(slot: Slot, call: Callable[[Any], Awaitable[Any]], item: Any) 
         raise NotSupportedError(
             f"{slot.step.name}: limits= needs an event loop to wait in; run the flow with run_sync or run"
         )
-    async with limits.lane().attempt(retry=slot.attempt > 1):
+    async with _InLine(slot, limits.lane().attempt(retry=slot.attempt > 1)):
         if _too_late(slot):
             raise Halted
         slot.begin()
         return await call(item)
+
+
+class _InLine:
+    """An attempt in a lane. The wait for its turn, which may be long, ends when nothing begins any more."""
+
+    __slots__ = ("_slot", "_turn")
+
+    def __init__(self, slot: Slot, turn: AbstractAsyncContextManager[object]) -> None:
+        self._slot = slot
+        self._turn = turn
+
+    async def __aenter__(self) -> None:
+        slot, stop = self._slot, self._slot.run.stop
+        if stop is None and slot.place is None:  # whatever ends the call cancels what is at work
+            await self._turn.__aenter__()
+            return
+        deaf: Callable[[], None] | None = None
+        if stop is not None and slot.crowd is None:  # else its pool is told
+            deaf = stop.listen(slot.run.host, slot.leave_line)
+        try:
+            if _too_late(slot):
+                raise Halted
+            slot.in_line = slot.run.host.interrupt()
+            await slot.in_line.run(self._wait, None)
+        except Expired:
+            raise Halted from None
+        finally:
+            slot.in_line = None
+            if deaf is not None:
+                deaf()
+
+    async def _wait(self, _: Any) -> None:
+        await self._turn.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._turn.__aexit__(kind, exc, tb)
 
 
 async def in_thread(

@@ -197,8 +197,7 @@ class Pool:
             # What is in flight is paid for: it may end, and is committed.
             if self._give_up is None:  # the grace of the first failure is that of all
                 self._give_up = self._run.host.call_later(GRACE, self._crew.cancel)
-            self._intake.over()
-            self._leave_source()
+            self._leave_queues()
         else:
             self._crew.cancel(spare)
 
@@ -218,7 +217,13 @@ class Pool:
         if self._intake.leaves():
             self._tally.cut = True
         self._halt()
+        self._leave_queues()
+
+    def _leave_queues(self) -> None:
+        """Nothing more begins: whoever waits for an item, or with one for its turn, need not."""
         self._intake.over()
+        for slot in self._slots:
+            slot.leave_line()
         self._leave_source()
 
     def _leave_source(self) -> None:

@@ -65,6 +65,7 @@ class Slot:
         "deadlines",
         "expired",
         "holding",
+        "in_line",
         "index",
         "interrupt",
         "item",
@@ -102,6 +103,8 @@ class Slot:
         self.holding = False
         self.paused: list[_Pause] = []
         self.interrupt: Interrupt | None = None
+        #: While it waits for its turn in a lane: what ends that.
+        self.in_line: Interrupt | None = None
         self.spent: Spent | None = None
 
     def begin(self) -> None:
@@ -149,6 +152,12 @@ class Slot:
         self.expired = "total" if self.total_deadline <= now else "attempt"
         if self.interrupt is not None:
             self.interrupt.fire()
+
+    def leave_line(self) -> None:
+        """Wait for a turn no longer: nothing begins any more."""
+        in_line, self.in_line = self.in_line, None
+        if in_line is not None:
+            in_line.fire()
 
     def timeout_error(self) -> ItemTimeoutError:
         step = self.step

@@ -504,6 +504,55 @@ def test_items_that_queue_do_not_begin_after_a_failure_or_a_request(
     run(main)
 
 
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("timeout", [None, 1000])
+def test_what_queues_in_a_slow_lane_holds_up_nobody(
+    run: Run, fails: bool, single: bool, timeout: float | None
+) -> None:
+    """After a failure, or a request to stop, no turn is waited for, and none is used up."""
+    limits = Limits(requests_per_minute=1)
+
+    class Items(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(100)
+
+        async def exec_async(self, item: int) -> Any:
+            await gate.pass_(item)
+            if fails:
+                raise ValueError(item)
+
+    class One(AsyncNode):
+        exec_async = Items.exec_async
+
+    class All(AsyncParallelBatchFlow):
+        async def prep_async(self, shared: Any) -> Any:
+            return [{"n": n} for n in range(100)]
+
+    gate, stop = Gate(), Stop(grace=1000)
+    gate.size = 1
+
+    async def asks() -> None:
+        await gate.full.wait()
+        while limits.lane().statistics().waiting < 4:
+            await anyio.sleep(0)
+        if not fails:
+            stop.request("enough")
+        gate.open.set()
+
+    async def main() -> None:
+        one = All(start=One(limits=limits, timeout=timeout), concurrency=5)
+        flow = one if single else Items(limits=limits, timeout=timeout, concurrency=5)
+        with anyio.fail_after(20):  # a turn comes once a minute
+            async with anyio.create_task_group() as group:
+                group.start_soon(asks)
+                with pytest.raises(ValueError if fails else RunStoppedError):
+                    await run_flow(AsyncFlow(start=flow), {}, stop=stop, store=MemoryStore(), run_id="r")
+        assert len(gate.begun) == limits.lane().statistics().started == 1
+
+    run(main)
+
+
 def test_what_an_exec_has_begun_itself_may_end(run: Run) -> None:
     """An amap inside an exec is part of that exec."""
 
