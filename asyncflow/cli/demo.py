@@ -57,6 +57,8 @@ def run_demo(
     try:
         text, source = _document(file)
         folder = resumes if resumes is not None else Path(__file__).parent / "resumes"
+        if not folder.is_dir():
+            raise NotADirectoryError(f"--resumes {folder}: there is no such folder; name one with résumés")
         if not resumes_in(folder):
             raise FileNotFoundError(f"--resumes {folder}: no .txt or .md file in it; name a folder with some")
         for path in resumes_in(folder):

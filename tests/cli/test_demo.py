@@ -306,6 +306,14 @@ def test_an_empty_resume(here: Here, text: str, tmp_path: Path, document: Path, 
     assert "Traceback" not in ran.stderr and not (tmp_path / "out").exists()
 
 
+def test_resumes_that_are_no_folder(here: Here, tmp_path: Path, document: Path) -> None:
+    """The option is named, whether there is a file or nothing; exit code 2."""
+    for path in (tmp_path / "nowhere", document):
+        ran = here("--file", document, "--resumes", path, "--output", tmp_path / "out")
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert f"--resumes {path}: there is no such folder" in ran.stderr and "Errno" not in ran.stderr
+
+
 def test_a_file_that_is_a_folder(here: Here, tmp_path: Path) -> None:
     """The option is named, with what to do; exit code 2."""
     ran = here("--file", tmp_path, "--output", tmp_path / "out")
