@@ -210,7 +210,9 @@ def test_simulate_asks_no_model(here: Any, rows: Rows, kind: str) -> None:
 def test_no_rows(ask: Any, tmp_path: Path, provider: SimulatedProvider) -> None:
     """An empty input gives an empty output, no call, and exit code 0."""
     (tmp_path / "in.jsonl").write_text("\n\n")
-    assert ask("in.jsonl", *OUT, "--prompt", "{n}").returncode == 0
+    ran = ask("in.jsonl", *OUT, "--prompt", "{n}")
+    assert ran.returncode == 0 and "in.jsonl has no rows: there is nothing to ask" in ran.stderr
+    assert "costs" not in ran.stderr
     assert (tmp_path / "out.jsonl").read_bytes() == b"" and not provider.log
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from asyncflow.errors import HTTPConnectionError
 from asyncflow.events import LaneStopped
 from asyncflow.llm import Completion
 from asyncflow.llm.statistics import LLMStatistics
+from asyncflow.policy.adaptive import START
 from asyncflow.policy.limits import Limits
 from asyncflow.testing import Asked, SimulatedProvider
 
@@ -46,6 +50,64 @@ def test_nothing_answered_writes_nothing(child: Any, rows: Rows, tmp_path: Path)
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals")
+def test_ctrl_c_sends_nothing_more(child: Any, here: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
+    """Rows that wait for the limit are no calls in flight: they are not sent, but by the next command."""
+    path = rows(*({"n": n} for n in range(60)))
+    full, go = threading.Event(), threading.Event()
+    under_way = 0
+
+    async def reply(asked: Asked) -> str:
+        nonlocal under_way
+        under_way += 1
+        if under_way == START:
+            full.set()
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        return "ok"
+
+    with SimulatedProvider(reply=reply, latency=0) as provider:
+        command = ("map", path, "-o", tmp_path / "out.jsonl", "--prompt", "{n}", "--model", "m")
+        to = ("--base-url", provider.base_url)
+        running = child(*command, *to)
+        assert full.wait(30)
+        running.send_signal(signal.SIGINT)
+        heard = ""
+        while "Once more cancels them" not in heard:
+            heard += running.stderr.readline()
+        go.set()
+        stdout, stderr = running.communicate(timeout=30)
+        assert provider.statistics().asked == START
+        assert running.returncode == 130 and "stopped by SIGINT" in stderr, heard + stderr
+        assert f"{START} ok, {60 - START} not asked" in stdout and f"{START}/60 done" in stderr
+        assert len(read(tmp_path / "out.jsonl")) == START
+        ran = here(*command, *to)
+        assert ran.returncode == 0 and provider.statistics().asked == 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals")
+def test_ctrl_c_while_the_provider_is_down(child: Any, rows: Rows, tmp_path: Path) -> None:
+    """Nothing is in flight then, so it ends at once, whatever the grace; no row has failed."""
+    path = rows(*({"n": n} for n in range(60)))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        running = child(
+            "map", path, "-o", tmp_path / "out.jsonl", "--prompt", "{n}", "--model", "m", "--base-url", url,
+            "--grace", 1e6, "--json",
+        )  # fmt: skip
+        told = ""
+        while "nothing is sent for" not in told:
+            told += running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=30)
+    figures = json.loads(stdout)
+    assert running.returncode == 130 and "nothing is written" in stderr
+    assert (figures["failed"], figures["not_run"]) == (0, 60)
+    assert 20 <= figures["requests"] < 20 + START
+    assert (told + stderr).count("failures in a row") == 1  # said once, in the words of the command
+
+
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_a_refused_key_stops_it(here: Any, rows: Rows, tmp_path: Path, status: int) -> None:
     """After a few calls, not after all; exit code 3; no row has failed for it, so another key goes on."""
@@ -56,6 +118,7 @@ def test_a_refused_key_stops_it(here: Any, rows: Rows, tmp_path: Path, status: i
         asked = provider.statistics().asked
     assert ran.returncode == 3 and "refuses the key" in ran.stderr and "This goes on" in ran.stderr
     assert asked < 40 and not (tmp_path / "out.jsonl").exists()
+    assert re.search(r"map: 0/500 done, .*stopped after", ran.stderr) and "skipped" not in ran.stderr
     with SimulatedProvider(latency=0) as provider:
         ran = here(*command, "--base-url", provider.base_url)
     assert ran.returncode == 0 and "0 of 500 done and kept, 500 not started" in ran.stderr

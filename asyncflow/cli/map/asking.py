@@ -9,15 +9,10 @@ from asyncflow.cli.map.client import Attempts, attempts
 from asyncflow.cli.map.job import Job
 from asyncflow.cli.map.rows import Row
 from asyncflow.cli.map.template import Template
+from asyncflow.cli.map.turns import NotAskedError, Turns
 from asyncflow.engine.stopping import Stop
-from asyncflow.errors import AccessDeniedError, BudgetSpentError, TransientError
+from asyncflow.errors import AccessDeniedError, TransientError
 from asyncflow.llm import Completion, LLMClient
-
-
-class NotAskedError(BudgetSpentError):
-    """The provider was given up while the row waited for it: that is not what became of the row."""
-
-    reason = "given up"
 
 
 class Asking:
@@ -28,7 +23,10 @@ class Asking:
         client: Whom to ask.
         template: Makes the prompt.
         schema: The form of the answers, or None.
-        stop: Says when the provider was given up.
+        stop: Says when the provider was given up, or the run is to end.
+
+    Attributes:
+        turns: Which rows only wait.
     """
 
     def __init__(
@@ -37,6 +35,7 @@ class Asking:
         self._client = client
         self._template = template
         self._stop = stop
+        self.turns = Turns(stop)
         self._options: dict[str, Any] = {
             "system": job.system,
             "schema": schema,
@@ -48,15 +47,17 @@ class Asking:
         """The answer for a row, and how many requests it took.
 
         Raises:
-            NotAskedError: If the provider was given up, for all rows at once.
+            NotAskedError: If the provider was given up, for all rows at once, or the run was asked to stop
+                while the row only waited.
             What `LLMClient.complete` raises.
         """
         count = Attempts()
         token = attempts.set(count)
         try:
-            completion = await self._client.complete(self._template.fill(row.values), **self._options)
+            with self.turns.turn():
+                completion = await self._client.complete(self._template.fill(row.values), **self._options)
         except Exception as exc:
-            if self._stop.error is not None and (exc is self._stop.error or _of_provider(exc)):
+            if self._stop.asked and (exc is self._stop.error or _of_provider(exc)):
                 raise NotAskedError(str(exc)) from exc
             raise
         finally:

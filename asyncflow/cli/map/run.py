@@ -20,7 +20,7 @@ from asyncflow.cli.map.output import Output, Results, check_owner
 from asyncflow.cli.map.result import Answered
 from asyncflow.cli.map.resume import said_first
 from asyncflow.cli.map.rows import Row, RowsError
-from asyncflow.cli.map.shown import Shown
+from asyncflow.cli.map.shown import Shown, lanes_unlogged
 from asyncflow.cli.map.stop import stopped_lane
 from asyncflow.cli.map.summary import Counts, figures_of
 from asyncflow.cli.map.told import announce, farewell, report, say, say_changed, say_wrong
@@ -140,8 +140,10 @@ async def _ask(session: _Session, facts: dict[str, str]) -> None:
         only = set(session.standing.failed_rows) if job.retry_failed else None
         asked = len(only) if only is not None else found.rows - session.standing.done
         session.provider = "simulated" if job.simulate else client.base_url
-        if asked or not session.standing.done:
+        if asked:
             announce(job, client, asked)
+        elif not found.rows:
+            say(f"{job.input} has no rows: there is nothing to ask.")
         asking = Asking(job, client, session.plan.template, session.plan.schema, session.stop)
         began = time.perf_counter()
         try:
@@ -162,6 +164,8 @@ async def _ask_all(session: _Session, asking: Asking, facts: dict[str, str], onl
         Progress() as progress,
         stop_on_signals(stop=session.stop),
         stopped_lane(session.stop),
+        asking.turns.heard(),
+        lanes_unlogged(),
     ):
         outcomes = stream(
             _step(asking, parsed=session.plan.schema is not None),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
+from asyncflow.cli.map.turns import NotAskedError
 from asyncflow.events import (
     Event,
     ItemFinished,
@@ -13,8 +17,10 @@ from asyncflow.events import (
     ItemStarted,
     ItemWaiting,
     LanePaused,
+    NodeFinished,
     NodeStarted,
 )
+from asyncflow.outcome import Skipped
 
 _WHY = Exception("the client tries again")
 
@@ -41,6 +47,7 @@ class Shown:
         self._rows = rows
         self._tell = tell
         self._quiet_until = 0.0
+        self._given_up: Any = None
         self._failed: dict[int, int] = {}  # by row: how many of its attempts
         self._retrying: set[int] = set()
 
@@ -60,4 +67,24 @@ class Shown:
                 self._tell(f"nothing is sent for {event.seconds:.0f} s: {event.reason}")
         elif isinstance(event, ItemFinished):
             self._failed.pop(event.outcome.index, None)
+            if isinstance(event.outcome, Skipped) and event.outcome.reason == NotAskedError.reason:
+                self._given_up = event.outcome.reason  # it has not ended: it is asked next time
+                return
+        elif isinstance(event, NodeFinished) and event.error is None:
+            event = replace(event, error=self._given_up)
         self._display(event)
+
+
+@contextmanager
+def lanes_unlogged() -> Iterator[None]:
+    """In this block the log has nothing of a provider that fails, because `Shown` tells it."""
+    log = logging.getLogger("asyncflow")
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.module != "lane"
+
+    log.addFilter(of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(of_others)

@@ -63,7 +63,7 @@ def farewell(
     """How it ended early, what there is, and the command that goes on."""
     said = {
         "denied": f"stopped: the provider refuses the key, or the account ({error})",
-        "unreachable": f"stopped: the provider does not answer any more ({error})",
+        "unreachable": f"stopped: the provider does not answer{' any more' if counts.ok else ''} ({error})",
         "error": "not finished",
     }.get(why, f"stopped by {why}")
     if written:
