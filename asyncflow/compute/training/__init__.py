@@ -1,5 +1,6 @@
 """Training: one step (`steps`), epochs and resuming (`trainer`), the file (`checkpoint`)."""
 
-from asyncflow.compute.training.trainer import EpochRecord, Trainer, accuracy
+from asyncflow.compute.training.metrics import accuracy
+from asyncflow.compute.training.trainer import EpochRecord, Trainer
 
 __all__ = ["EpochRecord", "Trainer", "accuracy"]

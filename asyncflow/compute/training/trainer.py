@@ -6,14 +6,11 @@ while the event loop goes on.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from asyncflow.compute.checks import Array, count, not_negative
 from asyncflow.compute.loader import DataLoader
@@ -22,10 +19,10 @@ from asyncflow.compute.optimizer import Optimizer
 from asyncflow.compute.precision import LossScale
 from asyncflow.compute.sequential import load_arrays
 from asyncflow.compute.training.checkpoint import read_checkpoint, write_checkpoint
+from asyncflow.compute.training.early_stopping import EarlyStopping
+from asyncflow.compute.training.metrics import Mean, Metric
 from asyncflow.compute.training.steps import LossWithGrad, Steps
 from asyncflow.errors import RangeError, ShapeError
-
-Metric = Callable[[Array, Any], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ class Trainer:
         self.on_batch = on_batch
         self.epoch = 0
         self.history: list[EpochRecord] = []
-        self._stopping = _Stopping()
+        self._stopping = EarlyStopping()
         self._running = False
         self._loader_state: dict[str, int] | None = None
         self._loader_resumes = False
@@ -143,14 +140,14 @@ class Trainer:
             metric: From prediction and target to a mean over the batch's rows, such as `accuracy`; its
                 mean over samples is returned instead of the loss.
         """
-        total = _Mean()
+        total = Mean()
         for batch in loader:
             total.add(*self._evaluate(batch, metric))
         return total.value
 
     async def evaluate_async(self, loader: AsyncIterable[Any], *, metric: Metric | None = None) -> float:
         """The same, each batch on a thread."""
-        total = _Mean()
+        total = Mean()
         async for batch in loader:
             total.add(*await offload(self._evaluate, batch, metric))
         return total.value
@@ -258,7 +255,7 @@ class Trainer:
         if steps.loss_scale is not None and state["loss_scale"] is not None:
             steps.loss_scale.load_state_dict(state["loss_scale"])
         self.history = [EpochRecord(**record) for record in state["history"]]
-        self._stopping = _Stopping(*state["stopping"], arrays=best)
+        self._stopping = EarlyStopping(*state["stopping"], arrays=best)
 
     async def save_async(self, path: str | os.PathLike[str]) -> None:
         """`save` on a thread."""
@@ -314,49 +311,6 @@ class Trainer:
         self._stopping.see(loss if held is None else held, min_delta, self.model)
 
 
-class _Stopping:
-    """The best loss so far, the model's arrays at that time, and the epochs since."""
-
-    def __init__(
-        self, best: float | None = None, since: int = 0, *, arrays: dict[str, Array] | None = None
-    ) -> None:
-        self.best, self.since = best, since
-        self.arrays: dict[str, Array] = arrays or {}
-
-    def see(self, loss: float, min_delta: float, model: Any) -> None:
-        if not math.isnan(loss) and (self.best is None or loss < self.best - min_delta):
-            self.best, self.since = loss, 0
-            self.arrays = {name: np.array(a) for name, a in model.arrays().items()}
-        else:
-            self.since += 1
-
-    def over(self, patience: int | None) -> bool:
-        return patience is not None and self.since >= patience
-
-    def restore(self, model: Any) -> None:
-        if self.arrays:
-            load_arrays(model.arrays(), self.arrays)
-
-    def state(self) -> list[Any]:
-        return [self.best, self.since]
-
-
-class _Mean:
-    """A mean over samples, from means over batches."""
-
-    def __init__(self) -> None:
-        self.sum = self.weight = 0.0
-
-    def add(self, mean: float, weight: float) -> None:
-        if weight:
-            self.sum += mean * weight
-            self.weight += weight
-
-    @property
-    def value(self) -> float:
-        return self.sum / self.weight if self.weight else float("nan")
-
-
 def _pair(batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, tuple) or len(batch) != 2:
         given = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type(batch).__name__
@@ -364,22 +318,3 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     if len(batch[0]) == 0:
         raise RangeError("a batch must hold at least one sample, got none")
     return batch
-
-
-def accuracy(scores: Array, targets: Array) -> float:
-    """The share of rows whose largest score is at the target's index.
-
-    Args:
-        scores: Shape (n, classes).
-        targets: Class indices, shape (n,).
-
-    Example:
-        >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
-        0.5
-    """
-    scores, targets = np.asarray(scores), np.asarray(targets)
-    if scores.ndim != 2 or targets.shape != scores.shape[:1]:
-        raise ShapeError(
-            f"targets must hold one index per row of scores, got {targets.shape} and {scores.shape}"
-        )
-    return float((scores.argmax(axis=1) == targets).mean()) if len(scores) else float("nan")
