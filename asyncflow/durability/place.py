@@ -171,21 +171,10 @@ class RunPlace:
     ) -> None:
         usage = None if spent is None else usages.to_text(spent)
         if isinstance(outcome, Ok):
-            kind, usage = OK, usage or usages.told_by(outcome.value)
-            try:
-                data = self._codec.encode(outcome.value)
-            except Unstorable as exc:
-                raise NotStorableError(
-                    f"{self._keys.label}: the result of item {outcome.index} ({short(outcome.item)}) cannot "
-                    f"be recorded: {exc}"
-                ) from None
-            if len(data) > _LARGEST:
-                raise NotStorableError(
-                    f"{self._keys.label}: the result of item {outcome.index} takes {len(data):,} bytes, more "
-                    f"than {_LARGEST:,}: write it to a file and return its path"
-                )
+            kind, data, source = OK, self._encoded(outcome), outcome.value
         else:
-            kind, usage, data = FAILED, usage or usages.told_by(outcome.error), failures.dump(outcome)
+            kind, data, source = FAILED, failures.dump(outcome), outcome.error
+        usage = usage or usages.told_by(source)
         now = time.time()
         slot, began = self._in_flight.pop(key, (NO_SLOT, now))
         now = max(now, began)  # somebody may have set the clock back
@@ -211,6 +200,22 @@ class RunPlace:
         self._row = None
         if self._suspects:
             self._suspects.pop(key, None)
+
+    def _encoded(self, outcome: Ok[Any]) -> bytes:
+        """A result as it is recorded. Raises NotStorableError where it cannot be."""
+        try:
+            data = self._codec.encode(outcome.value)
+        except Unstorable as exc:
+            raise NotStorableError(
+                f"{self._keys.label}: the result of item {outcome.index} ({short(outcome.item)}) cannot "
+                f"be recorded: {exc}"
+            ) from None
+        if len(data) > _LARGEST:
+            raise NotStorableError(
+                f"{self._keys.label}: the result of item {outcome.index} takes {len(data):,} bytes, more "
+                f"than {_LARGEST:,}: write it to a file and return its path"
+            )
+        return data
 
     def acted(self, action: Any) -> None:
         data = _plain.encode(action if action is None or type(action) is str else repr(action))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import TypeAlias
 
 from asyncflow.engine.alone import Alone
 from asyncflow.engine.context import Cap, Run, inner, surrounding
@@ -13,6 +14,8 @@ from asyncflow.engine.stopping import Stop, check_stop
 from asyncflow.engine.tasks import Host
 from asyncflow.events import Event, RunCompared, RunFinished, RunResumed, RunStarted
 from asyncflow.waiting import current
+
+Tell: TypeAlias = Callable[[Event], None]
 
 
 @asynccontextmanager
@@ -38,25 +41,12 @@ async def opened(
     """
     check_stop(stop)
     outer = surrounding(host)
-    cap = outer.cap if outer is not None else None
-    if concurrency is not None:
-        cap = Cap(host, concurrency)
     broadcast = Broadcast(observers) if observers else None
-    tell = outer.tell if outer is not None else None
-    if broadcast is not None:
-        tell = broadcast.tell if tell is None else _both(tell, broadcast.tell)
-    run = Run(host, cap=cap, tell=tell, stop=stop)
-    if outer is not None:
-        run.path, run.branches = outer.path, outer.branches
-    run.around = current.get()
-    deaf: Callable[[], None] | None = None
+    run = _run_within(outer, host, concurrency, broadcast, stop)
+    tell = run.tell
     if tell is not None:
         tell(RunStarted(name, host.now()))
-        if broadcast is not None:
-            # What happens in the lanes that calls of this loop share is told too. Loaded only to be heard.
-            from asyncflow.policy.limits import Limits
-
-            deaf = Limits.of_loop().listen(broadcast.tell)
+    deaf = _hear_lanes(broadcast) if broadcast is not None else None
     error: BaseException | None = None
     try:
         async with inner(outer if waits else None):
@@ -64,12 +54,8 @@ async def opened(
                 yield run
             else:
                 async with journal as run.journal:
-                    run.alone = Alone() if run.journal.suspects else None
-                    if tell is not None and run.journal.found is not None:
-                        tell(RunResumed(name, host.now(), run.journal.run_id, run.journal.found))
-                    yield run
-                    if tell is not None and (asked := run.journal.asked) is not None:
-                        tell(RunCompared(name, host.now(), run.journal.run_id, *asked))
+                    with _remembering(run, run.journal, name):
+                        yield run
     except BaseException as exc:
         error = exc
         raise
@@ -82,9 +68,44 @@ async def opened(
             await broadcast.aclose(host)
 
 
-def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+def _run_within(
+    outer: Run | None, host: Host, concurrency: int | None, broadcast: Broadcast | None, stop: Stop | None
+) -> Run:
+    """A run that shares what the run around it has, where there is one."""
+    run = Run(host, tell=broadcast.tell if broadcast is not None else None, stop=stop)
+    run.around = current.get()
+    if outer is not None:
+        run.path, run.branches, run.cap = outer.path, outer.branches, outer.cap
+        run.tell = _both(outer.tell, run.tell)
+    if concurrency is not None:
+        run.cap = Cap(host, concurrency)
+    return run
+
+
+def _both(first: Tell | None, second: Tell | None) -> Tell | None:
+    if first is None or second is None:
+        return first or second
+
     def tell(event: Event) -> None:
         first(event)
         second(event)
 
     return tell
+
+
+def _hear_lanes(broadcast: Broadcast) -> Callable[[], None]:
+    """Have what happens in the lanes told too, which calls of this loop share. Returns how to end it."""
+    from asyncflow.policy.limits import Limits  # loaded only to be heard
+
+    return Limits.of_loop().listen(broadcast.tell)
+
+
+@contextmanager
+def _remembering(run: Run, journal: Journal, name: str) -> Iterator[None]:
+    """The block of a run with a journal: what it has found is told, and what it was asked for."""
+    run.alone = Alone() if journal.suspects else None
+    if run.tell is not None and journal.found is not None:
+        run.tell(RunResumed(name, run.host.now(), journal.run_id, journal.found))
+    yield
+    if run.tell is not None and (asked := journal.asked) is not None:
+        run.tell(RunCompared(name, run.host.now(), journal.run_id, *asked))

@@ -37,7 +37,8 @@ def drive(host: BlockingHost, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
             coroutine.send(None)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            value: T = done.value
+            return value
         return host.finish(coroutine)
     except RuntimeError as exc:
         stop = _stop_iteration_in(exc)
@@ -172,7 +173,8 @@ class BlockingHost:
                 except StopIteration as done:
                     child.ended = True
                     if child is self._main:
-                        return done.value  # type: ignore[no-any-return]
+                        value: T = done.value
+                        return value
                     child.crew.ended(child, None)  # type: ignore[union-attr]
                 except BaseException as exc:
                     child.ended = True

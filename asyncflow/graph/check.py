@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from asyncflow.errors import MissingStartError
@@ -13,6 +14,9 @@ from asyncflow.graph.base import BaseNode, label
 from asyncflow.graph.flow import Flow
 from asyncflow.graph.outline import refuse_other_than_flow
 from asyncflow.graph.reach import ids, reachable
+
+#: Of each node by its id: the flow in which it was met first, and that flow's path.
+_Homes = dict[int, tuple[Flow, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,57 +64,42 @@ def check(flow: Flow) -> list[Problem]:
         ['unhandled action', 'action never returned']
     """
     refuse_other_than_flow(flow)
-    problems: list[Problem] = []
-    _look(flow, label(flow), (), problems, {})
-    return problems
+    return list(_look(flow, label(flow), (), {}))
 
 
-def _look(
-    flow: Flow,
-    path: str,
-    around: tuple[Flow, ...],
-    problems: list[Problem],
-    homes: dict[int, tuple[Flow, str]],
-) -> None:
+def _look(flow: Flow, path: str, around: tuple[Flow, ...], homes: _Homes) -> Iterator[Problem]:
+    """The findings in a flow, and in the flows inside it."""
     if any(flow is outer for outer in around):
-        problems.append(Problem("flow inside itself", path, "it would run without end"))
+        yield Problem("flow inside itself", path, "it would run without end")
         return
     try:
         nodes = reachable(flow)
     except TypeError as exc:
-        problems.append(Problem("bad start", path, str(exc)))
+        yield Problem("bad start", path, str(exc))
         return
     except MissingStartError:
-        problems.append(Problem("missing start", path, "make it with start=node, or call flow.start(node)"))
+        yield Problem("missing start", path, "make it with start=node, or call flow.start(node)")
         return
     names = ids(nodes)
     for node in nodes:
         where = f"{path} / {names[id(node)]}"
-        home, home_path = homes.setdefault(id(node), (flow, path))
-        if home is not flow:
-            problems.append(
-                Problem(
-                    "node in two flows",
-                    where,
-                    f"the same object is part of {home_path}, and so are its successors; make one for each "
-                    "flow",
-                )
-            )
-        if isinstance(node, AsyncNode) and not isinstance(flow, AsyncNode):
-            problems.append(
-                Problem("async node in a synchronous flow", where, "use AsyncFlow, or a plain node")
-            )
-        problems += _actions(node, where)
+        yield from _of_node(node, where, flow, path, homes)
         if isinstance(node, Flow):
-            _look(node, where, (*around, flow), problems, homes)
-    problems += [
-        Problem(
-            "unreachable node",
-            f"{path} / {label(node)}",
-            f"it leads to {label(following)}, but nothing leads to it from the start",
-        )
-        for node, following in _strays(nodes)
-    ]
+            yield from _look(node, where, (*around, flow), homes)
+    for node, following in _strays(nodes):
+        text = f"it leads to {label(following)}, but nothing leads to it from the start"
+        yield Problem("unreachable node", f"{path} / {label(node)}", text)
+
+
+def _of_node(node: BaseNode, where: str, flow: Flow, path: str, homes: _Homes) -> Iterator[Problem]:
+    """The findings at one node of a flow."""
+    home, home_path = homes.setdefault(id(node), (flow, path))
+    if home is not flow:
+        text = f"the same object is part of {home_path}, and so are its successors; make one for each flow"
+        yield Problem("node in two flows", where, text)
+    if isinstance(node, AsyncNode) and not isinstance(flow, AsyncNode):
+        yield Problem("async node in a synchronous flow", where, "use AsyncFlow, or a plain node")
+    yield from _actions(node, where)
 
 
 def _strays(nodes: list[BaseNode]) -> list[tuple[BaseNode, BaseNode]]:

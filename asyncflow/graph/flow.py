@@ -255,19 +255,8 @@ class BatchFlow(Flow):
 
     async def _exec(self, shared: Any, prep_res: Any, run: Run) -> Any:
         where, policy = label(self), self._error_policy()
-        sets = self._prep_res_for_post(prep_res)
-        if isinstance(sets, (str, Mapping)) or not isinstance(sets, (Iterable, AsyncIterable)):
-            raise TypeError(
-                f"{where}: prep returned {describe(sets)} ({type(sets).__name__}): a batch flow's prep "
-                "returns a list of parameter dicts, one for each run"
-            )
+        sets = self._parameter_sets(shared, prep_res)
         refuse_waiting_source(self, sets, run)
-        if self.isolate and not isinstance(shared, Mapping):
-            raise TypeError(
-                f"{where}: isolate=True gives each run a view of shared, which has to be a dict then, not "
-                f"{type(shared).__name__}"
-            )
-
         place = (
             None
             if run.journal is None
@@ -295,6 +284,21 @@ class BatchFlow(Flow):
         step = Step(call=one_run, name=where, exec=False, atomic=not isinstance(self, AsyncNode))
         entries = await collect(step, sets, run, concurrency=self.concurrency, on_error=policy)
         return entries if self.isolate or policy.keep else None
+
+    def _parameter_sets(self, shared: Any, prep_res: Any) -> Any:
+        """What `prep` returned, if it can be one run's parameters after the other."""
+        sets = self._prep_res_for_post(prep_res)
+        if isinstance(sets, (str, Mapping)) or not isinstance(sets, (Iterable, AsyncIterable)):
+            raise TypeError(
+                f"{label(self)}: prep returned {describe(sets)} ({type(sets).__name__}): a batch flow's prep "
+                "returns a list of parameter dicts, one for each run"
+            )
+        if self.isolate and not isinstance(shared, Mapping):
+            raise TypeError(
+                f"{label(self)}: isolate=True gives each run a view of shared, which has to be a dict then, "
+                f"not {type(shared).__name__}"
+            )
+        return sets
 
     def _one_after_the_other(self, run: Run) -> Callable[[Any, dict[str, Any], Run], Awaitable[Any]]:
         """As `_walk_nodes`, while items are under suspicion: a plain node in place cannot wait for its turn,

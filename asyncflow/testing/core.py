@@ -138,12 +138,9 @@ class Core:
         if isinstance(fault, int):
             yield _failed(dialect, fault, f"simulated {fault}")
             return
-        if fault in REFUSALS:
-            yield _failed(dialect, *REFUSALS[fault])
-            return
-        refusal = self._quotas.enter(self.running)
-        if refusal is not None:
-            yield self._refuse(dialect, asked, refusal)
+        refused = self._refused_at_once(dialect, asked, fault)
+        if refused is not None:
+            yield refused
             return
         self.running += 1
         self._most = max(self._most, self.running)
@@ -172,6 +169,13 @@ class Core:
                 self._tokens += read + written
         finally:
             self.running -= 1
+
+    def _refused_at_once(self, dialect: Dialect, asked: Asked, fault: str | None) -> Prepared | None:
+        """The answer to a request that nobody works on: a fault that is a refusal, or a quota's."""
+        if fault in REFUSALS:
+            return _failed(dialect, *REFUSALS[fault])
+        refusal = self._quotas.enter(self.running)
+        return None if refusal is None else self._refuse(dialect, asked, refusal)
 
     def draw(self, digest: bytes, occurrence: int) -> float:
         """Seconds before the answer to a request of this digest, the n-th time it is sent."""
