@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asyncflow.engine.attempt import refuse_coroutine
 from asyncflow.engine.checks import check_concurrency, check_limits, check_retry, check_seconds
@@ -21,7 +21,7 @@ from asyncflow.engine.on_error import RAISE, OnError
 from asyncflow.engine.single import run_one
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.events import LoopHeld
-from asyncflow.graph.base import BaseNode, label, set_given
+from asyncflow.graph.base import BaseNode, SetByInit, label, set_given
 from asyncflow.policy.retry import Retry
 from asyncflow.waiting import current
 
@@ -72,6 +72,9 @@ class Node(BaseNode):
     retry: Retry | None = None
     timeout: float | None = None
     total_timeout: float | None = None
+
+    if not TYPE_CHECKING:  # which reads its type in `__init__`
+        max_retries = SetByInit()
 
     def __init__(
         self,

@@ -329,6 +329,14 @@ def test_an_init_that_does_not_call_super_is_named(kind):
         own.other  # noqa: B018
 
 
+@pytest.mark.parametrize("kind", [Node, BatchNode, BaseNode])
+def test_an_init_that_does_not_call_super_is_named_in_a_flow(kind):
+    """So it is where nothing was joined and the node runs as part of a flow."""
+    own = type("Own", (kind,), {"__init__": lambda self: None})()
+    with pytest.raises(AttributeError, match=r"'Own' object .*: its __init__ has to call super\(\)"):
+        Flow(start=own).run({})
+
+
 @pytest.mark.asyncio
 async def test_a_yield_in_an_async_part_is_named():
     """An async generator function is no coroutine function; a part may return an async generator."""

@@ -67,6 +67,7 @@ class Trainer:
         history: The records of `fit` so far.
 
     Example:
+        >>> import numpy as np
         >>> from asyncflow.compute import DataLoader, Linear, SGD, Sequential, mse_loss_with_grad
         >>> model = Sequential(Linear(1, 1, rng=np.random.default_rng(0), dtype=np.float64))
         >>> trainer = Trainer(model, mse_loss_with_grad, SGD(model.parameters(), 0.1))
