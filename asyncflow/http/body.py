@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -73,9 +74,10 @@ async def _content(response: httpx.Response, max_size_bytes: int) -> bytes:
     if declared.isdecimal() and int(declared) > max_size_bytes:
         raise BodyTooLargeError(f"the body is said to be {declared} bytes")
     pieces, size = [], 0
-    async for piece in decoded(response):
-        size += len(piece)
-        if size > max_size_bytes:
-            raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
-        pieces.append(piece)
+    async with aclosing(decoded(response)) as body:
+        async for piece in body:
+            size += len(piece)
+            if size > max_size_bytes:
+                raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
+            pieces.append(piece)
     return b"".join(pieces)

@@ -7,7 +7,9 @@ end, and comes in pieces of a bounded size: a small body cannot become a huge on
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import cast
 
 import httpx
 
@@ -96,18 +98,23 @@ def inflater_for(coding: str) -> Inflater | None:
     return Inflater(coding) if coding in CODINGS else None
 
 
-async def decoded(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The pieces of an open answer's body, decompressed.
+async def decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The pieces of an open answer's body, decompressed. Closed early, it leaves no generator behind.
 
     Raises:
         httpx.HTTPError: If it breaks, ends before its end, or is not of the coding it is said to be.
     """
-    inflater = inflater_for(response.headers.get("content-encoding", ""))
-    if inflater is None or response.is_stream_consumed:  # read, and so decompressed, by a hook of its client
-        async for piece in response.aiter_bytes():
-            yield piece
-        return
-    async for data in response.aiter_raw():
-        for piece in inflater.feed(data):
-            yield piece
-    inflater.end()
+    coding = response.headers.get("content-encoding", "")
+    inflater = inflater_for(coding)
+    if response.is_stream_consumed:  # read, and so decompressed, by a hook of its client
+        coding, inflater = "read", None
+    found = response.aiter_bytes() if coding and inflater is None else response.aiter_raw()
+    async with aclosing(cast("AsyncGenerator[bytes, None]", found)) as pieces:
+        async for data in pieces:
+            if inflater is None:
+                yield data
+            else:
+                for piece in inflater.feed(data):
+                    yield piece
+    if inflater is not None:
+        inflater.end()

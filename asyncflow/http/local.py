@@ -84,14 +84,12 @@ class _Pieces(httpx.AsyncByteStream):
         self._pieces = pieces
         self._read = read
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            while True:
-                try:
-                    piece = await _within(self._read, anext(self._pieces))
-                except StopAsyncIteration:
-                    return
-                yield piece
+            return await _within(self._read, anext(self._pieces))
         except TimeoutError as exc:
             raise httpx.ReadTimeout(str(exc)) from exc
         except ConnectionError as exc:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import anyio
 import httpx
@@ -77,13 +78,21 @@ class _Slot(httpx.AsyncByteStream):
         self._origin = origin
         self._inner: httpx.AsyncHTTPTransport | None = inner
         self._whole = False
+        self._pieces: AsyncIterator[bytes] | None = None
         self.stream: httpx.AsyncByteStream | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         assert self.stream is not None
-        async for piece in self.stream:
-            yield piece
-        self._whole = True
+        self._pieces = self.stream.__aiter__()
+        return self
+
+    async def __anext__(self) -> bytes:
+        assert self._pieces is not None
+        try:
+            return await anext(self._pieces)
+        except StopAsyncIteration:
+            self._whole = True
+            raise
 
     async def aclose(self) -> None:
         if not self._whole:
@@ -101,3 +110,12 @@ class _Slot(httpx.AsyncByteStream):
                 if self.stream is not None:
                     await self.stream.aclose()
                 await inner.aclose()
+                await self._end_pieces()
+
+    async def _end_pieces(self) -> None:
+        """Httpx's body is five generators deep, and only the innermost can end them: it finds its connection
+        closed. Left to the garbage collector, each would be a warning on trio."""
+        pieces, self._pieces = self._pieces, None
+        with suppress(Exception):
+            while pieces is not None:
+                await anext(pieces)

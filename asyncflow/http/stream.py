@@ -126,3 +126,5 @@ class Stream:
                 await self.leave.aclose()
             else:
                 await self.leave.__aexit__(type(error), error, error.__traceback__)
+            with suppress(RuntimeError):  # another task still reads: it hears of the end by itself
+                await self._pieces.aclose()

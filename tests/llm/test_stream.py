@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -300,11 +302,7 @@ async def test_silence_in_the_middle() -> None:
 
 
 def test_on_trio() -> None:
-    """The same on trio, as far as reading to the end goes.
-
-    A stream left early there works too, but httpx's own generators are then closed by the garbage collector,
-    for which trio has a warning.
-    """
+    """The same on trio."""
 
     async def main(url: str) -> str:
         async with LLMClient("m", base_url=url, api_key="") as llm:
@@ -312,6 +310,30 @@ def test_on_trio() -> None:
 
     with SimulatedProvider(latency=0, reply=lambda asked: TEXT) as provider:
         assert trio.run(main, provider.base_url) == TEXT
+
+
+@pytest.mark.parametrize("how", ["left", "cancelled"])
+def test_left_early_on_trio(how: str) -> None:
+    """Nothing is left to the garbage collector, for which trio would warn."""
+
+    async def main(url: str) -> None:
+        async with LLMClient("m", base_url=url, api_key="") as llm:
+            pieces = llm.stream("x")
+            with trio.CancelScope() as scope:
+                async with pieces:
+                    async for _ in pieces:
+                        if how == "cancelled":
+                            scope.cancel()
+                        else:
+                            break
+            del pieces
+            gc.collect()
+
+    with SimulatedProvider(latency=0, seconds_per_token=0.001, reply=lambda asked: TEXT) as provider:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            trio.run(main, provider.base_url)
+    assert [str(one.message) for one in seen] == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
