@@ -27,6 +27,8 @@ def told_by(value: Any) -> str | None:
     read, written = getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None)
     if not isinstance(read, int) or not isinstance(written, int):
         return None
+    if not (getattr(usage, "reported", True) or read or written):  # zeros that mean "unknown"
+        return None
     cached, cost = getattr(usage, "cached_input_tokens", None), getattr(value, "cost", None)
     return to_text(
         Spent(

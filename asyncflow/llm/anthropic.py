@@ -112,7 +112,7 @@ class Anthropic:
         written = count(usage.get("cache_creation_input_tokens"))
         read = count(usage.get("input_tokens")) + cached + written  # Anthropic counts the three apart
         wrote = count(usage.get("output_tokens"))
-        return Usage(read, wrote, cached, reported=read + wrote > 0)
+        return Usage(read, wrote, cached, read + wrote > 0, written)
 
     def piece(self, event: str, data: Any) -> Piece:
         """One event of a stream."""

@@ -15,16 +15,19 @@ class Usage:
         output_tokens: Tokens written, reasoning included.
         cached_input_tokens: Those of `input_tokens` that came from the provider's prompt cache.
         reported: False where the answer said nothing about usage, so that zeros mean "unknown".
+        cache_write_input_tokens: Those of `input_tokens` that were written to the provider's prompt cache,
+            where it says so (Anthropic does).
 
     Example:
-        >>> Usage(10, 2) + Usage(5, 1)
-        Usage(input_tokens=15, output_tokens=3, cached_input_tokens=0, reported=True)
+        >>> Usage(10, 2) + Usage(5, 1) == Usage(15, 3)
+        True
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
     reported: bool = True
+    cache_write_input_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -37,6 +40,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_input_tokens + other.cached_input_tokens,
             self.reported and other.reported,
+            self.cache_write_input_tokens + other.cache_write_input_tokens,
         )
 
 

@@ -64,7 +64,7 @@ def vectors_of(answer: Any, count: int) -> NDArray[np.float32]:
     """The vectors in an answer, in the order of the texts.
 
     Raises:
-        UnusableAnswerError: If there are not exactly `count` of one length.
+        UnusableAnswerError: If there are not exactly `count` of one length, all of finite numbers.
     """
     import numpy as np
 
@@ -82,10 +82,14 @@ def vectors_of(answer: Any, count: int) -> NDArray[np.float32]:
             if isinstance(value, str):
                 vectors[index] = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
             else:
-                vectors[index] = np.asarray(value, dtype=np.float32)
+                with np.errstate(over="ignore"):  # it becomes an infinity, which is refused below
+                    vectors[index] = np.asarray(value, dtype=np.float32)
         except (ValueError, TypeError, binascii.Error):
             raise UnusableAnswerError("an embedding is neither numbers nor base64") from None
     shapes = {vector.shape for vector in vectors}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not next(iter(shapes))[0]:
         raise UnusableAnswerError("the embeddings are not vectors of one length")
-    return np.stack(vectors)
+    whole = np.stack(vectors)
+    if not np.isfinite(whole).all():
+        raise UnusableAnswerError("an embedding holds NaN or an infinity")
+    return whole

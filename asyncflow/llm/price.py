@@ -16,6 +16,8 @@ class Price:
         input_per_million: For tokens read.
         output_per_million: For tokens written.
         cached_input_per_million: For tokens read from the provider's prompt cache; by default as for input.
+        cache_write_per_million: For tokens written to that cache; by default as for input. Anthropic takes
+            1.25 times the price of input, or twice it for a cache of an hour.
 
     Example:
         >>> Price(2.0, 8.0).of(Usage(input_tokens=1000, output_tokens=500))
@@ -25,6 +27,7 @@ class Price:
     input_per_million: float
     output_per_million: float
     cached_input_per_million: float | None = None
+    cache_write_per_million: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -34,10 +37,15 @@ class Price:
 
     def of(self, usage: Usage) -> float:
         """What these tokens cost."""
-        cached = self.cached_input_per_million
-        fresh = usage.input_tokens - usage.cached_input_tokens
+        plain, cached, write = (
+            self.input_per_million,
+            self.cached_input_per_million,
+            self.cache_write_per_million,
+        )
+        found, kept = usage.cached_input_tokens, usage.cache_write_input_tokens
         return (
-            fresh * self.input_per_million
-            + usage.cached_input_tokens * (self.input_per_million if cached is None else cached)
+            (usage.input_tokens - found - kept) * plain
+            + found * (plain if cached is None else cached)
+            + kept * (plain if write is None else write)
             + usage.output_tokens * self.output_per_million
         ) / 1e6

@@ -55,6 +55,7 @@ class Received:
             max(old.output_tokens, usage.output_tokens),
             max(old.cached_input_tokens, usage.cached_input_tokens),
             old.reported or usage.reported,
+            max(old.cache_write_input_tokens, usage.cache_write_input_tokens),
         )
 
     def _left(self, stream: Stream, *, nothing: bool) -> None:

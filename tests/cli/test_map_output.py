@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from asyncflow.testing import Asked, SimulatedProvider
+from asyncflow.testing.chat import Chat
 
 Rows = Callable[..., Path]
 Read = Callable[[Path], list[Any]]
@@ -83,6 +84,20 @@ def test_tables_have_a_column_for_each_value(here: Any, rows: Rows, tmp_path: Pa
     assert (first["answer.stars"], first["answer.tags"], first["answer.sure"]) == ("4", '["é"]', "true")
     assert (first["error.kind"], second["error.kind"]) == ("", "ModelOutputError")
     assert second["answer.stars"] == "" and int(second["usage.output_tokens"]) > 0
+
+
+@pytest.mark.parametrize("target", ["jsonl", "csv"])
+def test_usage_that_nobody_told(
+    ask: Any, rows: Rows, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """Where the server says nothing of usage, a row has none: null, or empty cells, and no zeros."""
+    monkeypatch.setattr(Chat, "_usage", lambda *_: {})
+    rows({"text": "a"})
+    assert ask("in.jsonl", "-o", f"out.{target}", "--prompt", "{text}").returncode == 0
+    out = tmp_path / f"out.{target}"
+    row = read(out)[0] if target == "jsonl" else table(out)[0]
+    assert row["answer"] == "A"
+    assert {value for name, value in row.items() if name.startswith("usage")} <= {None, ""}
 
 
 def test_parquet_keeps_types(here: Any, tmp_path: Path, rows: Rows) -> None:

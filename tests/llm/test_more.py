@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,11 @@ def test_anthropic_translation() -> None:
         },
     }
     done = Anthropic().completion(answer)
-    assert done.usage == Usage(100, 7, 90) and done.text == "A" and done.finish_reason == "tool_calls"
+    assert (
+        done.usage == Usage(100, 7, 90, cache_write_input_tokens=5)
+        and done.text == "A"
+        and done.finish_reason == "tool_calls"
+    )
     assert done.tool_calls[0].arguments == '{"a": "é"}'
     refused = Anthropic().completion({"content": [], "stop_reason": "refusal"})
     assert refused.finish_reason == "content_filter" and not refused.usage.reported
@@ -110,10 +115,13 @@ async def test_embeddings(form: str) -> None:
         {"data": [{"embedding": "!!"}, {"embedding": "!!"}]},
         {"data": [{"embedding": []}, {"embedding": []}]},
         {"data": [{"embedding": {"a": 1}}, {"embedding": None}]},
+        {"data": [{"embedding": [1.0]}, {"embedding": [math.nan]}]},
+        {"data": [{"embedding": [1.0]}, {"embedding": [1e39]}]},
+        {"data": [{"embedding": "AACAPw=="}, {"embedding": "AADAfw=="}]},
     ],
 )
 def test_embeddings_that_are_none(answer: Any) -> None:
-    """Too few, numbered wrongly, of two lengths, no numbers: an unusable answer, never a wrong array."""
+    """Too few, numbered wrongly, of two lengths, no numbers, not finite: unusable, never a wrong array."""
     with pytest.raises(ValueError, match=r"embedding|numbered"):
         vectors_of(answer, 2)
 
@@ -128,6 +136,8 @@ def test_embeddings_come_in_any_order() -> None:
 async def test_cost_counts_everything_paid() -> None:
     """Cached tokens at their price; a paid answer that is unusable counts in the statistics."""
     assert Price(2.0, 8.0, 0.5).of(Usage(1_000_000, 500_000, 400_000)) == 1.2 + 0.2 + 4.0
+    assert Price(2.0, 8.0, 0.5).of(Usage(300, 0, 100, True, 100)) == pytest.approx(450e-6)
+    assert Price(2.0, 8.0, 0.5, 2.5).of(Usage(300, 0, 100, True, 100)) == pytest.approx(500e-6)
     with pytest.raises(ValueError, match="finite amount"):
         Price(-1.0, 0.0)
     async with SimulatedProvider(latency=0, script=["no_answer"], reply=lambda asked: "abcd") as provider:

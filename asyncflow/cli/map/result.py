@@ -43,8 +43,12 @@ def result_of(record: Record, price: Price | None) -> dict[str, Any]:
         price: For tokens of answers that were of no use.
     """
     found = plain(record.data)
+    usage: dict[str, int] | None
     if record.kind != FAILED:
-        usage = {name: found["usage"][name] for name in _TOKENS}
+        told = found["usage"]
+        usage = {name: told[name] for name in _TOKENS}
+        if not told.get("reported", True) and not any(usage.values()):  # zeros that mean "unknown"
+            usage = None
         return {**{name: found[name] for name in NAMES[:-1]}, "usage": usage, "error": None}
     told = json.loads(record.usage) if record.usage else None
     used = None if told is None else Usage(*(told.get(name, 0) for name in _TOKENS))
