@@ -91,7 +91,9 @@ class CallMeter:
             whole: Whether more would have come.
         """
         if whole and usage.total_tokens:
-            self.estimate.learn(size_bytes, usage.input_tokens, usage.output_tokens)
+            self.estimate.learn(
+                size_bytes, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
+            )
             return usage
         written = max(usage.output_tokens, self.estimate.input_tokens(len(text.encode("utf-8", "replace"))))
         read = usage.input_tokens or self.estimate.input_tokens(size_bytes)

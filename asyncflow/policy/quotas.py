@@ -24,11 +24,13 @@ class Charged(NamedTuple):
     """What one call was charged, by kind of quota.
 
     Attributes:
-        amounts: What was reserved.
+        tokens: What was reserved.
+        amounts: The same by kind.
         position: What all calls until then had reserved, this one included.
         charges: In the rates that there were.
     """
 
+    tokens: int
     amounts: Amounts
     position: Amounts
     charges: list[tuple[int, Rate, Charge]]
@@ -45,12 +47,13 @@ class Quotas:
         (1.0, 250.0, 0.0)
     """
 
-    __slots__ = ("_position", "_rates", "reports")
+    __slots__ = ("_position", "_rates", "_under_way", "reports")
 
     def __init__(self, settings: LaneSettings) -> None:
         self.reports = Reports()
         self._rates: dict[int, Rate] = {}  # by kind
         self._position: Amounts = (0.0, 0.0, 0.0, 0.0)
+        self._under_way: dict[float, Charged] = {}  # by the number of the call
         self.keep(settings)
 
     def keep(self, settings: LaneSettings) -> None:
@@ -83,7 +86,8 @@ class Quotas:
         a, b, c, d = self._position
         self._position = (a + amounts[0], b + amounts[1], c + amounts[2], d + amounts[3])
         charges = [(kind, rate, rate.take(now, _cost(kind, tokens))) for kind, rate in self._rates.items()]
-        return Charged(amounts, self._position, charges)
+        charged = self._under_way[self._position[0]] = Charged(tokens, amounts, self._position, charges)
+        return charged
 
     def settle(self, now: float, charged: Charged, used: int | None, *, sent: bool) -> None:
         """The call has ended.
@@ -94,6 +98,7 @@ class Quotas:
             used: Tokens that it used; None: as many as were reserved.
             sent: Whether its request counts.
         """
+        self._under_way.pop(charged.position[0], None)
         amounts = charged.amounts if used is None else _amounts(used)
         for kind, rate, charge in charged.charges:
             if kind:
@@ -110,8 +115,11 @@ class Quotas:
         before = set(self._rates)
         self.keep(settings)
         for kind in self._rates.keys() - before:
-            since = self._position[kind] - charged.position[kind]
-            self._rates[kind].seen(now, self.reports.quotas[kind].used + since)
+            rate = self._rates[kind]
+            rate.seen(now, self.reports.quotas[kind].used)
+            for call in self._under_way.values():
+                if call.position[0] > charged.position[0]:  # the report does not know of it
+                    call.charges.append((kind, rate, rate.take(now, _cost(kind, call.tokens))))
 
     def used_up(self, charged: Charged) -> bool:
         """Whether a refusal of that call was for a quota, by its own report."""

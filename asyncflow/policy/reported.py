@@ -7,11 +7,12 @@ cannot be meant, counts as not said.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from asyncflow import clock
 
 #: A wait longer than this is a mistake and not a message.
 LONGEST = 7 * 86400.0
@@ -103,7 +104,7 @@ def until(moment: float | None, headers: Mapping[str, str], now: float | None) -
         return None
     servers_now = date_of(headers.get("date", ""))
     if servers_now is None:
-        servers_now = time.time() if now is None else now
+        servers_now = clock.wall() if now is None else now
     return _plausible(max(0.0, moment - servers_now))
 
 

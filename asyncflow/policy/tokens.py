@@ -71,7 +71,7 @@ class TokenEstimate:
         300
     """
 
-    __slots__ = ("_bytes", "_input", "_newest", "_sorted")
+    __slots__ = ("_bytes", "_cached", "_input", "_newest", "_sorted")
 
     def __init__(self, tokens_per_byte: float = 0.25) -> None:
         if not 0 < tokens_per_byte < math.inf:
@@ -80,6 +80,7 @@ class TokenEstimate:
             )
         self._bytes = _PRIOR_BYTES
         self._input = _PRIOR_BYTES * tokens_per_byte
+        self._cached = 0.0
         self._newest: deque[int] = deque(maxlen=_WINDOW)
         self._sorted: list[int] = []
 
@@ -115,6 +116,7 @@ class TokenEstimate:
         return Tokens(
             self.input_tokens(size_bytes),
             self.output_tokens(max_tokens),
+            cached=math.floor(size_bytes * self._cached / self._bytes),
             longest=max(_UNSEEN, math.ceil(seen * 1.25)) if max_tokens is None else max_tokens,
             weight=1.0 if max_tokens is None or max_tokens >= seen else self._share_within(max_tokens),
         )
@@ -124,11 +126,14 @@ class TokenEstimate:
         longer = len(self._sorted) - (within := bisect.bisect_left(self._sorted, max_tokens))
         return (sum(self._sorted[:within]) + longer * max_tokens) / sum(self._sorted)
 
-    def learn(self, size_bytes: int, input_tokens: int, output_tokens: int) -> None:
+    def learn(
+        self, size_bytes: int, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0
+    ) -> None:
         """What a call of this size turned out to use. Answers that report nothing teach nothing."""
         if input_tokens > 0 and size_bytes > 0:
             self._bytes = self._bytes * _KEEP + size_bytes
             self._input = self._input * _KEEP + input_tokens
+            self._cached = self._cached * _KEEP + cached_input_tokens
         if output_tokens > 0:
             if len(self._newest) == _WINDOW:
                 del self._sorted[bisect.bisect_left(self._sorted, self._newest[0])]

@@ -22,6 +22,8 @@ class Asked:
         occurrence: Requests of exactly the same body before it, from 0.
         at: Seconds since the provider was opened.
         schema: The JSON schema that the answer must satisfy, or None.
+        prefix: What of its system text is marked for the prompt cache (Anthropic's `cache_control`).
+        cached: Tokens that come from that cache: those of the prefix, from the second request on.
     """
 
     kind: str
@@ -35,6 +37,8 @@ class Asked:
     occurrence: int = 0
     at: float = 0.0
     schema: dict[str, Any] | None = field(default=None, repr=False)
+    prefix: str = field(default="", repr=False)
+    cached: int = 0
 
 
 def text_of_content(content: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncflow.testing.asked import Asked, count_tokens, text_of_content
 from asyncflow.testing.dialect import BadRequestError, checked_schema, frame, kind_of, pieces_of
-from asyncflow.testing.quota import Level, Quotas
+from asyncflow.testing.quota import Quotas
 from asyncflow.testing.said import Said
 
 
@@ -75,12 +75,11 @@ class Chat:
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         headers = {"x-request-id": answer_id("req", asked)}
-        for what, bucket in (("requests", quotas.requests), ("tokens", quotas.tokens)):
-            if bucket is not None:
-                level: Level = bucket.level()
-                headers[f"x-ratelimit-limit-{what}"] = str(level.limit)
-                headers[f"x-ratelimit-remaining-{what}"] = str(level.remaining)
-                headers[f"x-ratelimit-reset-{what}"] = duration(level.reset)
+        for name, bucket in quotas.buckets.items():
+            what, level = name.replace("_", "-"), bucket.level()
+            headers[f"x-ratelimit-limit-{what}"] = str(level.limit)
+            headers[f"x-ratelimit-remaining-{what}"] = str(level.remaining)
+            headers[f"x-ratelimit-reset-{what}"] = duration(level.reset)
         return headers
 
     def _cut(self, asked: Asked, said: Said) -> tuple[Said, str]:

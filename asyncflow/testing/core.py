@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 from asyncflow import clock
-from asyncflow.testing.asked import Asked
+from asyncflow.testing.asked import Asked, count_tokens
 from asyncflow.testing.dialect import Dialect
 from asyncflow.testing.faults import EVENTS, REFUSALS, Fault, FaultPlan
 from asyncflow.testing.quota import Quotas, Refusal
@@ -36,7 +36,8 @@ class ProviderStatistics:
     Attributes:
         asked: That came in and could be read.
         answered: That got their answer, whole.
-        refused: By reason: `"requests"`, `"tokens"`, `"concurrency"`, `"slope"`.
+        refused: By reason: `"requests"`, `"tokens"`, `"input_tokens"`, `"output_tokens"`, `"concurrency"`,
+            `"slope"`.
         faults: By fault.
         running: Under way now.
         most_at_once: The most that were under way at the same time, refused ones not counted.
@@ -102,6 +103,7 @@ class Core:
         self._quotas = quotas
         self._plan = plan
         self._seen: Counter[bytes] = Counter()
+        self._prefixes: set[str] = set()  # in the prompt cache
         self._refused: Counter[str] = Counter()
         self._faulted: Counter[Fault] = Counter()
         self.asked = self.running = 0
@@ -153,7 +155,7 @@ class Core:
                 _log.exception("asyncflow: the reply of a simulated provider raised")
                 yield _failed(dialect, 500, f"the reply function raised {type(exc).__name__}: {exc}")
                 return
-            refusal = self._quotas.charge(read + written)
+            refusal = self._quotas.charge(read, written, asked.cached)
             if refusal is not None:
                 yield self._refuse(dialect, asked, refusal)
                 return
@@ -210,7 +212,10 @@ class Core:
             index=self.asked,
             occurrence=self._seen[digest],
             at=clock.now() - self.opened,
+            cached=count_tokens(asked.prefix) if asked.prefix in self._prefixes else 0,
         )
+        if asked.prefix:
+            self._prefixes.add(asked.prefix)
         self._seen[digest] += 1
         self.asked += 1
         self.log.append(asked)

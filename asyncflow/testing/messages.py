@@ -39,6 +39,7 @@ class Messages:
             messages,
             body,
             schema=checked_schema(form.get("schema"), "output_config.format.schema"),
+            prefix=_prefix(body.get("system")),
         )
 
     def tokens(self, asked: Asked, said: Said) -> tuple[int, int]:
@@ -81,19 +82,19 @@ class Messages:
 
     def headers(self, asked: Asked, quotas: Quotas) -> dict[str, str]:
         headers = {"request-id": answer_id("req", asked)}
-        for what, bucket in (("requests", quotas.requests), ("tokens", quotas.tokens)):
-            if bucket is not None:
-                level = bucket.level()
-                full = datetime.fromtimestamp(clock.wall() + level.reset, UTC)
-                headers[f"anthropic-ratelimit-{what}-limit"] = str(level.limit)
-                headers[f"anthropic-ratelimit-{what}-remaining"] = str(level.remaining)
-                headers[f"anthropic-ratelimit-{what}-reset"] = full.strftime("%Y-%m-%dT%H:%M:%SZ")
+        for name, bucket in quotas.buckets.items():
+            what, level = name.replace("_", "-"), bucket.level()
+            full = datetime.fromtimestamp(clock.wall() + level.reset, UTC)
+            headers[f"anthropic-ratelimit-{what}-limit"] = str(level.limit)
+            headers[f"anthropic-ratelimit-{what}-remaining"] = str(level.remaining)
+            headers[f"anthropic-ratelimit-{what}-reset"] = full.strftime("%Y-%m-%dT%H:%M:%SZ")
         return headers
 
     def _read(self, asked: Asked) -> int:
         return input_tokens(asked) + count_tokens(asked.system)
 
     def _message(self, asked: Asked, content: list[Any], reason: str | None, written: int) -> dict[str, Any]:
+        into_cache = count_tokens(asked.prefix) - asked.cached  # all of it the first time, then nothing
         return {
             "id": answer_id("msg", asked),
             "type": "message",
@@ -103,12 +104,19 @@ class Messages:
             "stop_reason": reason,
             "stop_sequence": None,
             "usage": {
-                "input_tokens": self._read(asked),
-                "cache_creation_input_tokens": 0,
-                "cache_read_input_tokens": 0,
+                "input_tokens": self._read(asked) - asked.cached - into_cache,
+                "cache_creation_input_tokens": into_cache,
+                "cache_read_input_tokens": asked.cached,
                 "output_tokens": written,
             },
         }
+
+
+def _prefix(system: Any) -> str:
+    """The text of the system's blocks as far as the last that is marked for the prompt cache."""
+    blocks = system if isinstance(system, list) else []
+    marked = [at for at, one in enumerate(blocks, 1) if isinstance(one, dict) and one.get("cache_control")]
+    return text_of_content(blocks[: marked[-1]]) if marked else ""
 
 
 def _blocks(said: Said) -> list[tuple[dict[str, Any], ToolCall]]:

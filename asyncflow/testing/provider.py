@@ -43,6 +43,9 @@ class SimulatedProvider:
         requests_per_minute, tokens_per_minute: Quotas; past them 429, with the wait in `retry-after-ms` and
             `Retry-After`. What is left is in each answer's rate-limit headers, in its protocol's spelling.
             Tokens are charged as they are used, not by `max_tokens`.
+        input_tokens_per_minute, output_tokens_per_minute: Quotas of tokens read, and of tokens written, as
+            Anthropic has them. What a system text's blocks with `cache_control` hold is read from the prompt
+            cache from the second request on, and then does not count in the first.
         burst: Seconds' worth of quota that may be used at once.
         concurrency_limit: A limit at once that no header tells of; past it 429, without a wait.
         slope_limit: How many times as many requests a second may bring as the one before it (ten are always
@@ -76,6 +79,8 @@ class SimulatedProvider:
         seconds_per_token: float = 0.0,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        input_tokens_per_minute: float | None = None,
+        output_tokens_per_minute: float | None = None,
         burst: float = 60.0,
         concurrency_limit: int | None = None,
         slope_limit: float | None = None,
@@ -95,7 +100,14 @@ class SimulatedProvider:
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"SimulatedProvider({name}={value!r}): a finite number from 0 is needed")
         quotas = Quotas(
-            requests_per_minute, tokens_per_minute, concurrency_limit, slope_limit, burst, clock.now
+            clock.now,
+            burst,
+            requests=requests_per_minute,
+            tokens=tokens_per_minute,
+            input_tokens=input_tokens_per_minute,
+            output_tokens=output_tokens_per_minute,
+            at_once=concurrency_limit,
+            slope=slope_limit,
         )
         plan = FaultPlan(faults or {}, script, seed)
         self._core = Core(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+#: Seconds of a wait that are rounding.
+_HAIR = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Bucket:
 
     def take(self, amount: float) -> bool:
         """Take so much if it is there. More than the bucket holds is let through when it is full."""
-        if self.wait_for(amount) > 1e-9:
+        if self.wait_for(amount) > _HAIR:
             return False
         self._level -= amount
         return True
@@ -114,7 +117,7 @@ class Refusal:
     """Why a request is refused, and for how long.
 
     Attributes:
-        what: `"requests"`, `"tokens"`, `"concurrency"` or `"slope"`.
+        what: `"requests"`, `"tokens"`, `"input_tokens"`, `"output_tokens"`, `"concurrency"` or `"slope"`.
         wait: Seconds until it would be let through, or None where the provider does not say.
     """
 
@@ -123,20 +126,39 @@ class Refusal:
 
 
 class Quotas:
-    """All limits of one provider together."""
+    """All limits of one provider together.
+
+    Args:
+        now: The clock.
+        burst: Seconds' worth that each quota holds when full.
+        requests, tokens, input_tokens, output_tokens: What a minute allows; None: any number.
+        at_once: How many at once.
+        slope: As `Slope` takes its growth.
+    """
 
     def __init__(
         self,
-        requests_per_minute: float | None,
-        tokens_per_minute: float | None,
-        at_once: int | None,
-        slope: float | None,
-        burst: float,
         now: Callable[[], float],
+        burst: float = 60.0,
+        *,
+        requests: float | None = None,
+        tokens: float | None = None,
+        input_tokens: float | None = None,
+        output_tokens: float | None = None,
+        at_once: int | None = None,
+        slope: float | None = None,
     ) -> None:
+        per_minute = {
+            "requests": requests,
+            "tokens": tokens,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+        }
+        #: Those that there are, by name.
+        self.buckets = {
+            what: Bucket(amount, burst, now) for what, amount in per_minute.items() if amount is not None
+        }
         self._slope = None if slope is None else Slope(slope, 10, now)
-        self.requests = None if requests_per_minute is None else Bucket(requests_per_minute, burst, now)
-        self.tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute, burst, now)
         self._at_once = at_once
 
     def enter(self, running: int) -> Refusal | None:
@@ -145,14 +167,24 @@ class Quotas:
             return Refusal("concurrency", None)
         if self._slope is not None and not self._slope.take():
             return Refusal("slope", None)
-        return _take("requests", self.requests, 1)
+        return self._take({"requests": 1})
 
-    def charge(self, tokens: int) -> Refusal | None:
-        """Let a request that is in use so many tokens, or say why not. Its request is spent either way."""
-        return _take("tokens", self.tokens, tokens)
+    def charge(self, read: int, written: int, cached: int = 0) -> Refusal | None:
+        """Let a request that is in use so many tokens, or say why not. Its request is spent either way.
 
+        Args:
+            read, written: Tokens of its prompt and of its answer.
+            cached: Those of the prompt that come from the prompt cache, which count in `tokens` alone.
+        """
+        return self._take({"tokens": read + written, "input_tokens": read - cached, "output_tokens": written})
 
-def _take(what: str, bucket: Bucket | None, amount: float) -> Refusal | None:
-    if bucket is None or bucket.take(amount):
+    def _take(self, amounts: Mapping[str, float]) -> Refusal | None:
+        """From all that are named, or from none."""
+        asked = [(what, self.buckets[what], amounts[what]) for what in amounts if what in self.buckets]
+        waits = [(bucket.wait_for(amount), what) for what, bucket, amount in asked]
+        longest, what = max(waits, default=(0.0, ""))
+        if longest > _HAIR:
+            return Refusal(what, longest)
+        for _, bucket, amount in asked:
+            bucket.take(amount)
         return None
-    return Refusal(what, bucket.wait_for(amount))

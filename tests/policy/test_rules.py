@@ -71,6 +71,27 @@ def test_the_sample_forgets_the_oldest(answers: list[int]) -> None:
 # breaker ---------------------------------------------------------------------------------------------------
 
 
+def test_what_comes_from_the_prompt_cache_is_known_apart() -> None:
+    """A reservation tells how much of the prompt is likely to come from the cache, by the calls before."""
+    estimate = TokenEstimate()
+    assert estimate.reserve(4000, 100).cached == 0
+    for _ in range(400):
+        estimate.learn(4000, 1000, 100, 900)
+    reserved = estimate.reserve(4000, 100)
+    assert (reserved.read, reserved.written, reserved.longest) == (1000, 100, 100)
+    assert 880 <= reserved.cached <= 900
+
+
+def test_a_short_max_tokens_weighs_what_such_answers_come_to() -> None:
+    """Of answers of 10 to 1,000 tokens those that are cut at 100 come to less, and a reservation says so."""
+    estimate = TokenEstimate()
+    for tokens in (10, 100, 1000):
+        estimate.learn(400, 100, tokens)
+    assert estimate.reserve(400, 100).weight == pytest.approx(210 / 1110)
+    assert estimate.reserve(400, 1000).weight == estimate.reserve(400).weight == 1.0
+    assert estimate.reserve(400).longest == 1250
+
+
 def test_twenty_failures_in_a_row_open_it() -> None:
     """Nineteen and an answer do not, twenty do; then one call goes after five seconds."""
     breaker = Breaker()

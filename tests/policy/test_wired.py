@@ -125,6 +125,53 @@ def test_a_quota_is_learnt_from_headers(quota: dict[str, float], burst: float, k
     assert [(e.old, e.new, e.reason) for e in learnt] == [(None, limit, "the provider's headers say so")]
 
 
+MARKED = {"type": "text", "text": "rule " * 800, "cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize("burst", [60.0, 5.0])
+@pytest.mark.parametrize(
+    ("quotas", "system", "counts"),
+    [
+        ({"output_tokens_per_minute": 20_000, "input_tokens_per_minute": 10**6}, "Be brief.", "output"),
+        ({"output_tokens_per_minute": 10**6, "input_tokens_per_minute": 20_000}, "Be brief.", "input"),
+        ({"output_tokens_per_minute": 10**6, "input_tokens_per_minute": 20_000}, [MARKED], "input"),
+    ],
+    ids=["written", "read", "from the cache"],
+)
+def test_quotas_of_tokens_read_and_written_are_learnt_apart(
+    quotas: dict[str, float], system: object, counts: str, burst: float
+) -> None:
+    """Anthropic's two quotas: each is used whole, neither is passed; what comes from the cache is free."""
+    read: list[tuple[int, int]] = []
+
+    async def main() -> tuple[float, dict[str, int], list[object]]:
+        with clock.FakeClock():
+            provider = SimulatedProvider(latency=1.0, burst=burst, reply=lambda asked: "word " * 60, **quotas)
+            limits, numbers, end = Limits(seed=1), itertools.count(), clock.now() + 300
+            async with httpx.AsyncClient(transport=provider.transport()) as http:
+                options = {"base_url": "http://simulated", "api_key": "", "http": http, "limits": limits}
+                async with LLMClient("m", provider="anthropic", **options) as llm:  # type: ignore[arg-type]
+
+                    async def worker() -> None:
+                        while clock.now() < end:
+                            prompt = f"question {next(numbers)} " * 30
+                            done = await llm.complete(prompt, max_tokens=1000, extra={"system": system})
+                            usage = done.usage
+                            read.append((usage.input_tokens - usage.cached_input_tokens, usage.output_tokens))
+
+                    async with anyio.create_task_group() as group:
+                        for _ in range(40):
+                            group.start_soon(worker)
+            return clock.now() / 60, provider.statistics().refused, list(limits.events)
+
+    minutes, refused, events = anyio.run(main)
+    used = sum(one if counts == "input" else other for one, other in read) / minutes
+    assert sum(refused.values()) <= (0 if burst == 60.0 else 6)
+    assert 0.95 * 20_000 <= used <= 1.06 * 20_000
+    learnt = {event.limit: event.new for event in events if isinstance(event, LimitChanged)}
+    assert {what: learnt[what] for what in quotas} == quotas
+
+
 @pytest.mark.asyncio
 async def test_a_quota_is_learnt_over_the_wire() -> None:
     """The same from a real server: after the first answers calls start evenly, and hardly one is refused."""

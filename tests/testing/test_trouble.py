@@ -125,10 +125,10 @@ def test_buckets_refill_all_the_time() -> None:
 
 def test_reasons() -> None:
     """Each limit refuses for itself, with the wait where it can be known."""
-    quotas = Quotas(60, 600, 2, None, 1.0, lambda: 0.0)
+    quotas = Quotas(lambda: 0.0, 1.0, requests=60, tokens=600, at_once=2)
     assert quotas.enter(2).what == "concurrency" and quotas.enter(2).wait is None  # type: ignore[union-attr]
     assert quotas.enter(0) is None and quotas.enter(0).wait == 1.0  # type: ignore[union-attr]
-    assert quotas.charge(10) is None and quotas.charge(5).wait == pytest.approx(0.5)  # type: ignore[union-attr]
+    assert quotas.charge(6, 4) is None and quotas.charge(5, 0).wait == pytest.approx(0.5)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
