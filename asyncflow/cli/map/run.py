@@ -21,6 +21,7 @@ from asyncflow.cli.map.result import Answered
 from asyncflow.cli.map.resume import said_first
 from asyncflow.cli.map.rows import Row, RowsError
 from asyncflow.cli.map.shown import Shown, lanes_unlogged
+from asyncflow.cli.map.silence import Silence
 from asyncflow.cli.map.stop import stopped_lane
 from asyncflow.cli.map.summary import Counts, figures_of
 from asyncflow.cli.map.told import announce, farewell, report, say, say_changed, say_wrong
@@ -36,6 +37,7 @@ from asyncflow.errors import (
     StoreFormatError,
     StoreLockedError,
 )
+from asyncflow.http import Timeouts
 from asyncflow.llm.statistics import LLMStatistics
 from asyncflow.observe import Progress
 from asyncflow.outcome import Ok, Skipped
@@ -160,6 +162,8 @@ async def _ask_all(session: _Session, asking: Asking, facts: dict[str, str], onl
     job = session.plan.job
     rows = session.plan.keyed()
     total = session.plan.found.rows if only is None else len(only)
+    timeouts = Timeouts.of(job.timeout)
+    silence = Silence(say, timeout=min(timeouts.read, timeouts.total))
     with (
         Progress() as progress,
         stop_on_signals(stop=session.stop),
@@ -172,7 +176,7 @@ async def _ask_all(session: _Session, asking: Asking, facts: dict[str, str], onl
             rows if only is None else _chosen(rows, only),
             concurrency=concurrency_of(job),
             on_error="continue",
-            observers=[Shown(progress, total, say)],
+            observers=[Shown(progress, total, say), silence],
             store=session.kept.store,
             run_id=session.run_id,
             key=lambda row: row.key,
@@ -180,7 +184,7 @@ async def _ask_all(session: _Session, asking: Asking, facts: dict[str, str], onl
             changed=job.changed,
             stop=session.stop,
         )
-        async with outcomes:
+        async with outcomes, silence.watched():
             async for outcome in outcomes:
                 if isinstance(outcome, Ok):
                     session.answered += 1
