@@ -149,6 +149,8 @@ class Answer:
 
     def _is_followed(self) -> bool:
         """Whether what came last begins another answer, which nobody asked for."""
+        if self._no_body:  # aiohttp's older parsers go on to wait for the body of a HEAD
+            return False
         try:
             return self._parser.feed_eof() is not None
         except Exception:

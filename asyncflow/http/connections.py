@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import aiohttp
@@ -12,6 +13,9 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
 from asyncflow.http.exchange import Exchange
+
+#: Bytes that one read takes at most, as in asyncio.
+_BUFFER = 1 << 18
 
 
 class Connector(aiohttp.TCPConnector):
@@ -26,8 +30,8 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, keepalive_timeout: float) -> None:
         # A limit here would be a second one beside ours, and a queue that no timeout should count.
         super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ttl_dns_cache=30)
-        kind: type[ResponseHandler] = AnswerProtocol
-        self._factory = partial(kind, loop=asyncio.get_running_loop())
+        kind: Callable[..., ResponseHandler] = AnswerProtocol
+        self._factory = partial(kind, asyncio.get_running_loop(), memoryview(bytearray(_BUFFER)))
 
     async def _get(self, key: ConnectionKey, traces: list[aiohttp.tracing.Trace]) -> Connection | None:
         while (idle := await super()._get(key, traces)) is not None:
@@ -37,14 +41,29 @@ class Connector(aiohttp.TCPConnector):
         return None
 
 
-class AnswerProtocol(ResponseHandler):
+class AnswerProtocol(ResponseHandler, asyncio.BufferedProtocol):
     """aiohttp's, which also serves exchanges past its session, and tells all who wait for a body of its end.
 
     aiohttp's does not tell who reads a body that the rest of it makes no sense: they would wait until their
     time is over.
+
+    Args:
+        loop: The event loop.
+        buffer: Where data arrives. All connections of a loop may share it, for it is emptied at once. asyncio
+            would ask the system for 256 KiB at each arrival, and give nearly all of it back.
     """
 
     _exchange: Exchange | None = None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
+        super().__init__(loop)
+        self._arrivals = buffer
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._arrivals
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._arrivals[:nbytes]))
 
     def begin(self, exchange: Exchange, message: bytes) -> None:
         """Send a request. Until `end` the exchange, and nobody else, hears of what comes.
