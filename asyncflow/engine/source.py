@@ -107,18 +107,32 @@ def check_items(items: Any, what: str) -> None:
     """Refuse, before anything runs, what cannot be a source.
 
     Raises:
-        TypeError: If `items` cannot be iterated, or is one text.
+        TypeError: If `items` cannot be iterated, or is one text or table.
     """
     if isinstance(items, (str, bytes, bytearray)):
         raise TypeError(
             f"{what} is one {type(items).__name__}, which would run character by character; "
             f"put it into a list: [{items[:20]!r}]"
         )
+    refuse_table(items, what)
     kind = isinstance(items, type)
     if kind or (not isinstance(items, (Iterable, AsyncIterable)) and not hasattr(items, "__getitem__")):
         raise TypeError(
             f"{what} must be something to iterate over (a list, a generator, an async generator), "
             f"not {f'the class {items.__name__}' if kind else f'{type(items).__name__}: {items!r}'}"[:300]
+        )
+
+
+def refuse_table(items: Any, what: str) -> None:
+    """Refuse a table of pandas or polars: to iterate over it gives columns, and rows are meant.
+
+    Raises:
+        TypeError: If `items` is one.
+    """
+    if type(items).__name__ == "DataFrame":
+        raise TypeError(
+            f"{what} is a DataFrame, which would run column by column; its rows are frame.itertuples(), or "
+            "frame.to_dict('records')"
         )
 
 

@@ -13,7 +13,7 @@ from asyncflow.engine.context import Run
 from asyncflow.engine.items import Pool, collect
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reader import Stream
-from asyncflow.engine.source import Source
+from asyncflow.engine.source import Source, refuse_table
 from asyncflow.engine.step import Mode, Step
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import label, plain, refuse_waiting_source, say_where
@@ -85,6 +85,7 @@ class BatchNode(Node):
                 f"{label(self)}: prep returned {type(items).__name__}, which cannot be iterated over: a "
                 "batch node's prep returns its items (a list, a generator), or None for none"
             )
+        refuse_table(items, f"{label(self)}: what prep returned")
         refuse_waiting_source(self, items, run)
 
     def _item_receiver(self, run: Run) -> Callable[[Any, Any, Any], Any] | None:

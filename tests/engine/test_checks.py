@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from asyncflow import AsyncFlow, AsyncNode, amap, run_sync, stream
@@ -40,6 +41,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"items": 5}, TypeError, "not int: 5"),
     ({"items": "text"}, TypeError, "character by character"),
     ({"items": b"text"}, TypeError, "is one bytes"),
+    ({"items": pd.DataFrame({"a": [1]})}, TypeError, r"column by column; its rows are frame.itertuples"),
     ({"items": source}, TypeError, "not function"),
     ({"items": list}, TypeError, "class list"),
     ({"concurrency": 0}, ValueError, "at least 1"),

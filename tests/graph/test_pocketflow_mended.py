@@ -230,6 +230,23 @@ def test_arrays_are_items():
     assert go(asyncflow) == [0, 1, 2]
 
 
+def test_a_table_is_refused():
+    """To iterate over a DataFrame gives its column names; PocketFlow asks for its truth."""
+    import pandas as pd
+
+    def go(library):
+        class Batch(library.BatchNode):
+            def prep(self, shared):
+                return pd.DataFrame({"a": [1, 2]})
+
+        return Batch().run({})
+
+    with pytest.raises(ValueError):
+        go(pocketflow)
+    with pytest.raises(TypeError, match="Batch: what prep returned is a DataFrame, .* frame.itertuples"):
+        go(asyncflow)
+
+
 def test_a_falsy_thing_that_is_no_source_is_refused():
     """0 or False from a batch node's prep is a mistake, not an empty list."""
 
