@@ -8,195 +8,20 @@ its cap and its observers, and counts as waiting.
 from __future__ import annotations
 
 import inspect
-import math
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol, get_type_hints
+from typing import Any, get_type_hints
 
-from asyncflow.clock import SYSTEM
 from asyncflow.engine.alone import Alone
+from asyncflow.engine.cap import Cap
+from asyncflow.engine.counts import Counts
 from asyncflow.engine.journal import Journal, Place
+from asyncflow.engine.pulse import Pulse
 from asyncflow.engine.stopping import Stop
 from asyncflow.engine.tasks import Host
-from asyncflow.events import Event, Statistics
-from asyncflow.outcome import Spent
+from asyncflow.events import Event
 from asyncflow.waiting import Waiter, current, waiting
-
-
-class Cap:
-    """How many `exec`s of a run are running, over all its nodes, and who is next. First come first served."""
-
-    def __init__(self, host: Host, limit: int) -> None:
-        self.limit = limit
-        self.running = 0
-        self._host = host
-        self._queue: deque[_Ticket] = deque()
-
-    async def acquire(self) -> None:
-        """Take a slot, waiting for one if need be. A cancel point only where it waits."""
-        if self.acquire_nowait():
-            return
-        waker = self._host.waker()
-        ticket = _Ticket(waker.set)
-        self._queue.append(ticket)
-        try:
-            await waker.wait()
-        except BaseException:
-            if ticket.granted:
-                self.release()
-            else:
-                self._queue.remove(ticket)
-            raise
-
-    def acquire_nowait(self) -> bool:
-        """Take a slot if one is free and nobody queues for it."""
-        if self.running >= self.limit or self._queue:
-            return False
-        self.running += 1
-        return True
-
-    def acquire_then(self, granted: Callable[[], None]) -> None:
-        """Take a slot for code that cannot await: `granted` is called once it is there."""
-        if self.acquire_nowait():
-            granted()
-        else:
-            self._queue.append(_Ticket(granted))
-
-    def release(self) -> None:
-        """Give the slot to the next in the queue, or back."""
-        if self._queue:
-            ticket = self._queue.popleft()
-            ticket.granted = True
-            ticket.grant()
-        else:
-            self.running -= 1
-
-    def __repr__(self) -> str:
-        return f"<Cap {self.running} of {self.limit} running, {len(self._queue)} queued>"
-
-
-class _Ticket:
-    __slots__ = ("grant", "granted")
-
-    def __init__(self, grant: Callable[[], None]) -> None:
-        self.grant = grant
-        self.granted = False
-
-
-class Pulse:
-    """How long the event loop has been held: whoever finds it too long lets others run.
-
-    All workers of a run share one, so that they hold the loop for this long together, not each. Where calls
-    suspend by themselves, that costs one needless turn in every `PATIENCE` seconds.
-
-    Attributes:
-        rest: When, in real time, to let others run.
-    """
-
-    PATIENCE = 0.01
-
-    __slots__ = ("_asked", "_host", "rest")
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._asked = False
-        self.rest = math.inf if host.blocking else SYSTEM.now() + self.PATIENCE
-
-    async def let_others_run(self) -> None:
-        """One turn of the loop; until it comes, nobody goes on for long."""
-        if not self._asked:
-            self._asked = True
-            self._host.call_soon(self._turned)
-        await self._host.let_others_run()
-
-    def _turned(self) -> None:
-        self._asked = False
-        self.rest = SYSTEM.now() + self.PATIENCE
-
-
-class Counted(Protocol):
-    """Whoever counts items while it is at work: a pool's tally."""
-
-    succeeded: int
-    failed: int
-    skipped: int
-    recalled: int
-    retries: int
-    waiting: int
-
-    @property
-    def started(self) -> int: ...
-    @property
-    def cancelled(self) -> int: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def parked(self) -> int: ...
-    @property
-    def halted(self) -> bool:
-        """Whether nothing more may begin."""
-
-
-class Counts:
-    """What a run has counted; `pools` that are at work are added when somebody asks."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.started = self.succeeded = self.failed = self.skipped = self.retries = self.steps = 0
-        self.cancelled = self.recalled = 0
-        self.spent = Spent()
-        self.loop_lag = 0.0
-        self.pools: set[Counted] = set()
-        #: What the journal has refused to keep anything with: no item's own failure, wherever it is met.
-        self.refusals: list[BaseException] = []
-        self._now = now
-        self._began = now()
-
-    def add(self, pool: Counted) -> None:
-        """Keep what a pool has counted, once it is done."""
-        self.pools.discard(pool)
-        self.started += pool.started
-        self.succeeded += pool.succeeded
-        if pool.started != pool.succeeded or pool.recalled or pool.retries:
-            self.failed += pool.failed
-            self.skipped += pool.skipped
-            self.cancelled += pool.cancelled
-            self.recalled += pool.recalled
-            self.retries += pool.retries
-
-    def refused(self, error: BaseException) -> None:
-        """The journal has raised `error`: nothing is kept any more."""
-        if not self.is_refusal(error):
-            self.refusals.append(error)
-
-    def is_refusal(self, error: BaseException) -> bool:
-        """Whether `error` is the journal's own, not an item's."""
-        return any(error is refusal for refusal in self.refusals)
-
-    @property
-    def _singles(self) -> int:
-        """Items in flight that no pool holds: single nodes'. A pool's are added when it has ended."""
-        return self.started - self.succeeded - self.failed - self.skipped - self.cancelled
-
-    def statistics(self) -> Statistics:
-        """A frozen copy of the counts at this moment."""
-        pools = tuple(self.pools)
-        return Statistics(
-            started=self.started + sum(pool.started for pool in pools),
-            succeeded=self.succeeded + sum(pool.succeeded for pool in pools),
-            failed=self.failed + sum(pool.failed for pool in pools),
-            skipped=self.skipped + sum(pool.skipped for pool in pools),
-            cancelled=self.cancelled + sum(pool.cancelled for pool in pools),
-            in_flight=self._singles + sum(pool.in_flight for pool in pools),
-            waiting=sum(pool.waiting for pool in pools),
-            parked=sum(pool.parked for pool in pools),
-            recalled=self.recalled + sum(pool.recalled for pool in pools),
-            retries=self.retries + sum(pool.retries for pool in pools),
-            steps=self.steps,
-            seconds=self._now() - self._began,
-            loop_lag=self.loop_lag,
-        )
 
 
 class Run:

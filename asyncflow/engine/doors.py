@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import TypeAlias
 
 from asyncflow.engine.alone import Alone
-from asyncflow.engine.context import Cap, Run, inner, surrounding
+from asyncflow.engine.cap import Cap
+from asyncflow.engine.context import Run, inner, surrounding
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Broadcast, Observer
 from asyncflow.engine.stopping import Stop, check_stop

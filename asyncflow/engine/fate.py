@@ -12,11 +12,11 @@ from typing import Any
 from asyncflow.clock import SYSTEM
 from asyncflow.engine.alone import Turns
 from asyncflow.engine.attempt import fall_back, retrying, wait_after
-from asyncflow.engine.context import Pulse
 from asyncflow.engine.failure import crashed_outcome, failed_outcome, left_undone, own_error, skipped_outcome
 from asyncflow.engine.intake import Intake
 from asyncflow.engine.ledger import Ledger
 from asyncflow.engine.parking import Parked
+from asyncflow.engine.pulse import Pulse
 from asyncflow.engine.slot import Slot
 from asyncflow.engine.tally import Tally
 from asyncflow.errors import BudgetSpentError

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from asyncflow.engine.context import Cap, Counted, Run
+from asyncflow.engine.cap import Cap
+from asyncflow.engine.context import Run
+from asyncflow.engine.counts import Counted
 from asyncflow.engine.journal import Place
 from asyncflow.engine.parking import Parked
 from asyncflow.engine.step import Step

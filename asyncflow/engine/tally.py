@@ -15,7 +15,7 @@ from asyncflow.outcome import Failed, Ok, Outcome, Skipped
 
 
 class Tally:
-    """See the module. Implements `context.Counted`.
+    """See the module. Implements `counts.Counted`.
 
     Args:
         name: What people call the step.

@@ -11,8 +11,9 @@ import warnings
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from asyncflow.engine.cap import Cap
 from asyncflow.engine.checks import check_concurrency
-from asyncflow.engine.context import Cap, Run
+from asyncflow.engine.context import Run
 from asyncflow.engine.failure import describe
 from asyncflow.engine.items import collect
 from asyncflow.engine.on_error import OnError

@@ -26,7 +26,8 @@ from asyncflow import (
 from asyncflow import run as run_flow
 from asyncflow.clock import FakeClock, sleep
 from asyncflow.engine.attempt import attempt
-from asyncflow.engine.context import Cap, Run
+from asyncflow.engine.cap import Cap
+from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.slot import Deadlines, Slot
 from asyncflow.engine.step import Mode, Step

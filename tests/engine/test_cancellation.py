@@ -14,7 +14,7 @@ from asyncflow import AsyncFlow, AsyncParallelBatchNode, Retry, amap, stream, wa
 from asyncflow import run as run_flow
 from asyncflow.clock import FakeClock, sleep
 from asyncflow.engine import doors
-from asyncflow.engine.context import Cap
+from asyncflow.engine.cap import Cap
 
 
 def test_a_failure_lets_the_siblings_clean_up_to_the_end(run_asyncio: Any) -> None:

@@ -23,7 +23,8 @@ from asyncflow import (
 )
 from asyncflow.durability import MemoryStore
 from asyncflow.engine.alone import Alone
-from asyncflow.engine.context import Cap, Run
+from asyncflow.engine.cap import Cap
+from asyncflow.engine.context import Run
 from asyncflow.engine.hosts import running_host
 from asyncflow.engine.journal import Committed, Verdict
 from asyncflow.engine.stopping import stoppable
