@@ -7,8 +7,9 @@ from asyncflow.engine.stopping import Stop
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import BaseNode
 from asyncflow.graph.batch import AsyncBatchNode, AsyncParallelBatchNode, BatchNode
+from asyncflow.graph.batch_flow import AsyncBatchFlow, AsyncParallelBatchFlow, BatchFlow
 from asyncflow.graph.check import Problem, check
-from asyncflow.graph.flow import AsyncBatchFlow, AsyncFlow, AsyncParallelBatchFlow, BatchFlow, Flow
+from asyncflow.graph.flow import AsyncFlow, Flow
 from asyncflow.graph.node import Node
 from asyncflow.outcome import Failed, Ok, Skipped
 from asyncflow.policy.retry import Retry

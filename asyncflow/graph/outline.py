@@ -12,7 +12,8 @@ from typing import Any
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import BaseNode, label
 from asyncflow.graph.batch import BatchNode
-from asyncflow.graph.flow import BatchFlow, Flow
+from asyncflow.graph.batch_flow import BatchFlow
+from asyncflow.graph.flow import Flow
 from asyncflow.graph.reach import ids, reachable
 
 
