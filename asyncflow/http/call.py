@@ -21,6 +21,12 @@ class Meter(Protocol):
     def used(self, size_bytes: int, result: Any) -> int:
         """Tokens that the call with this result has used."""
 
+    def lost(self, size_bytes: int) -> None:
+        """An attempt was sent, and there is no answer to it: it may have to be paid for all the same."""
+
+    async def again(self) -> None:
+        """Before another attempt; may wait. What it raises ends the call."""
+
 
 class Target:
     """A method, an address, and headers, which may serve any number of calls: nobody changes them.
@@ -58,6 +64,7 @@ class Call:
         repeatable: Whether the server may see it twice.
         keep_method: Whether a redirect that would turn it into a GET is an error.
         accept: Statuses that are no failure, besides the 2xx.
+        redirected: Whether it follows a redirect, so that its headers are all that may be sent.
         meter: What it uses, for the lane; None where that does not count.
         advice: What to do about a status, for the texts of errors.
     """
@@ -69,6 +76,7 @@ class Call:
     repeatable: bool = False
     keep_method: bool = False
     accept: Container[int] = ()
+    redirected: bool = False
     meter: Meter | None = None
     advice: Mapping[int, str] | None = None
 

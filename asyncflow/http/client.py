@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -22,6 +23,7 @@ from asyncflow.http.lane import Lane, OpenLane
 from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.wire import Wire
+from asyncflow.policy.ending import Ending, ending_of
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.limits import Limits
 from asyncflow.policy.retry import Retry
@@ -33,6 +35,9 @@ A = TypeVar("A")
 
 #: What `request` and `LLMClient` repeat by default.
 RETRY = Retry(attempts=4, wait=0.5, max_wait=60.0)
+
+#: Whether an address says how it is spoken to, as `http://…` does and `/path?next=http://…` does not.
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 
 #: Refusals of one call that only its lane waits for. One that is refused more often waits longer than others.
 _LANE_WAITS = 5
@@ -177,7 +182,7 @@ class HTTPClient:
             all_headers["content-type"] = kind
         if headers:
             all_headers.update(headers)
-        address = _url(url if "://" in url or not self._base else f"{self._base}/{url.lstrip('/')}")
+        address = _url(url if _HAS_SCHEME(url) or not self._base else f"{self._base}/{url.lstrip('/')}")
         if params is not None:
             address = address.copy_merge_params(params)
         if idempotent is None:
@@ -271,9 +276,13 @@ class HTTPClient:
         try:
             while True:
                 try:
+                    if tally.attempts and call.meter is not None:
+                        await call.meter.again()
                     return await attempt(call, argument, tally.failures > 0)
                 except Exception as error:
                     tally.count(error)
+                    if call.meter is not None and ending_of(error) is Ending.CUT:
+                        call.meter.lost(len(call.content))
                     refused = isinstance(error, errors.RateLimitedError)
                     self._refused += refused
                     wait = wait_before_next(error, tally, self._retry, call.repeatable)
@@ -319,6 +328,7 @@ class HTTPClient:
                     target=Target(method, url, headers),
                     headers=None,
                     content=content,
+                    redirected=True,
                     timeouts=replace(call.timeouts, total=left),
                 )
             ticket.answered(response.headers)

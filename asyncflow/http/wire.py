@@ -100,15 +100,7 @@ class Wire:
             response.request = request
         else:
             assert self._client is not None
-            request = self._client.build_request(  # which adds the client's own headers and cookies
-                call.target.method,
-                call.target.url,
-                headers=call.all_headers(),
-                content=call.content or None,
-                timeout=httpx.Timeout(**call.timeouts.as_httpx()),
-                extensions={TOTAL: call.timeouts.total},
-            )
-            response = await self._client.send(request, stream=True, follow_redirects=False)
+            response = await _send_through(self._client, call)
         return response if max_size_bytes is None else await read_whole(response, max_size_bytes)
 
     async def aclose(self) -> None:
@@ -131,3 +123,20 @@ class Wire:
 
     def __repr__(self) -> str:
         return f"<Wire over {self._client or self._transport or 'nothing yet'!r}>"
+
+
+async def _send_through(client: httpx.AsyncClient, call: Call) -> httpx.Response:
+    if call.redirected:  # what the client adds is among its headers, but for what may not go there
+        request = call.request()
+        request.headers.pop("cookie", None)
+        client.cookies.set_cookie_header(request)
+        return await client.send(request, stream=True, follow_redirects=False, auth=None)
+    request = client.build_request(
+        call.target.method,
+        call.target.url,
+        headers=call.all_headers(),
+        content=call.content or None,
+        timeout=httpx.Timeout(**call.timeouts.as_httpx()),
+        extensions={TOTAL: call.timeouts.total},
+    )
+    return await client.send(request, stream=True, follow_redirects=False)

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from asyncflow.errors import ModelOutputError, RequestRefusedError
 from asyncflow.http import Endpoint, HTTPClient, Stream, UnusableAnswerError
@@ -25,9 +26,13 @@ from asyncflow.llm.reask import reask
 from asyncflow.llm.received import Received
 from asyncflow.llm.spending import CallMeter, EmbeddingMeter, Spending, most_written
 from asyncflow.llm.stream import TextStream
+from asyncflow.policy.budget import Reservation
 from asyncflow.policy.lane import RateLane
 from asyncflow.policy.tokens import TokenEstimate
 from asyncflow.waiting import spent
+
+T = TypeVar("T")
+M = TypeVar("M", bound=CallMeter)
 
 
 class Asking:
@@ -81,18 +86,9 @@ class Asking:
     def stream(self, ask: Ask) -> TextStream:
         """The answer piece by piece."""
         body = self._provider.body(ask, self._base_url)
-        meter = CallMeter(self.estimate, most_written(body))
-        size = len(encode_json(body))
-        spending = self._spending
-        money = None if spending is None else spending.reserve(self.estimate, size, meter.max_tokens)
-
-        def spend(usage: Usage) -> None:
-            if spending is not None and money is not None:
-                money.cost(self.cost(usage) or 0.0)
-                spending.answered = True
-            self._spend(usage, counted=True)
-
-        received = Received(meter, size, spend)
+        meter = self._meter(CallMeter, body, most_written(body))
+        money = meter.money
+        received = Received(meter, len(encode_json(body)), partial(self._spend, meter))
 
         async def open_stream(begin: Callable[[Stream], Awaitable[str]]) -> tuple[Stream, str]:
             async with AsyncExitStack() as stack:
@@ -107,45 +103,33 @@ class Asking:
 
     async def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Embeddings:
         """The vectors of one request."""
-        meter = EmbeddingMeter(self.estimate)
+        meter = self._meter(EmbeddingMeter, body, 0)
 
-        async with AsyncExitStack() as stack:
-            spending, money = self._spending, None
-            if spending is not None:
-                set_aside = spending.reserve(self.estimate, len(encode_json(body)), 0)
-                money = await stack.enter_async_context(set_aside)
+        def read(answer: Any, request_id: str | None) -> Embeddings:
+            usage = self._provider.usage(answer)
+            self._spend(meter, usage)
+            vectors = vectors_of(answer, len(body["input"]))
+            return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
 
-            def read(answer: Any, request_id: str | None) -> Embeddings:
-                usage = self._provider.usage(answer)
-                if spending is not None and money is not None:
-                    spending.cost(money, usage)
-                self._spend(usage, counted=True)
-                vectors = vectors_of(answer, len(body["input"]))
-                return Embeddings(vectors, usage, self.cost(usage), str(answer.get("model") or body["model"]))
-
-            return await endpoint.send(body, headers=self._call_headers(), read=read, meter=meter)
+        send = partial(endpoint.send, body, headers=self._call_headers(), read=read, meter=meter)
+        return await _within(meter.money, send)
 
     def _fresh(self, ask: Ask, form: Form | None, reasks: int) -> Coroutine[Any, Any, Completion]:
         return self._send(ask) if form is None else self._in_form(ask, form, reasks)
 
     def _send(self, ask: Ask) -> Coroutine[Any, Any, Completion]:
         body = self._provider.body(ask, self._base_url)
-        meter = CallMeter(self.estimate, most_written(body))
+        meter = self._meter(CallMeter, body, most_written(body))
+        read = partial(self._read, meter)
+        send = partial(self._endpoint.send, body, headers=self._call_headers(), read=read, meter=meter)
+        return send() if meter.money is None else _within(meter.money, send)
+
+    def _meter(self, kind: type[M], body: Any, max_tokens: int | None) -> M:
+        """The meter of a call, with the reservation of its money where there is a budget."""
+        money = None
         if self._spending is not None:
-            return self._send_within(self._spending, body, meter)
-        return self._endpoint.send(body, headers=self._call_headers(), read=self._read, meter=meter)
-
-    async def _send_within(self, spending: Spending, body: Any, meter: CallMeter) -> Completion:
-        """As `_send`, with the call's money set aside before it starts."""
-        size = len(encode_json(body))
-
-        async with spending.reserve(meter.estimate, size, meter.max_tokens) as call:
-
-            def read(answer: Any, request_id: str | None) -> Completion:
-                spending.cost(call, self._provider.usage(answer))  # unusable ones are paid for too
-                return self._read(answer, request_id, counted=True)
-
-            return await self._endpoint.send(body, headers=self._call_headers(), read=read, meter=meter)
+            money = self._spending.reserve(self.estimate, len(encode_json(body)), max_tokens)
+        return kind(self.estimate, max_tokens, money, self._lose)
 
     @property
     def estimate(self) -> TokenEstimate:
@@ -159,24 +143,25 @@ class Asking:
         # One per call and not per attempt: the provider sees a repeated attempt as the same.
         return {"idempotency-key": f"{self._name}-{next(self._numbers)}"}
 
-    def _read(self, answer: Any, request_id: str | None, *, counted: bool = False) -> Completion:
+    def _read(self, meter: CallMeter, answer: Any, request_id: str | None) -> Completion:
         try:
             completion = self._provider.completion(answer, request_id)
         except UnusableAnswerError:
-            self._spend(self._provider.usage(answer), counted=counted)  # paid for, though it is no answer
+            self._spend(meter, self._provider.usage(answer))  # paid for, though it is no answer
             raise
-        return self._count(completion, counted=counted)
+        self._spend(meter, completion.usage)
+        return self._priced(completion)
 
-    def _spend(self, usage: Usage, *, counted: bool = False) -> None:
+    def _spend(self, meter: CallMeter, usage: Usage) -> None:
+        meter.told = True
         self.usage += usage
         if usage.reported:
             spent(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, self.cost(usage))
-        if self._spending is not None and not counted:
-            self._spending.budget.add(self._spending.price.of(usage))
+        if self._spending is not None and meter.money is not None:
+            self._spending.cost(meter.money, usage)
 
-    def _count(self, completion: Completion, *, counted: bool = False) -> Completion:
-        self._spend(completion.usage, counted=counted)
-        return self._priced(completion)
+    def _lose(self, usage: Usage) -> None:
+        self.usage += usage
 
     def _priced(self, completion: Completion) -> Completion:
         return completion if self._price is None else replace(completion, cost=self.cost(completion.usage))
@@ -255,3 +240,11 @@ class Asking:
 
 def _parsed(form: Form, completion: Completion) -> Any:
     return form.read(completion.text, cut=completion.finish_reason == "length")
+
+
+async def _within(money: Reservation | None, send: Callable[[], Awaitable[T]]) -> T:
+    """What `send` gives, called once the money for it is set aside."""
+    if money is None:
+        return await send()
+    async with money:
+        return await send()

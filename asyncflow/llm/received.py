@@ -17,8 +17,9 @@ class Received:
     """Counts a streamed answer when it is left: read to its end, cut, cancelled, or let go.
 
     An answer that tells its usage counts as that. One that was left before counts as what had come of it by
-    then; so a lane gets back what was reserved for the rest. One that the provider refuses before its first
-    text counts as nothing.
+    then; so a lane gets back what was reserved for the rest. One that was cut counts as an answer of its kind
+    does, if less had come: its provider may have gone on. One that the provider refuses before its first text
+    counts as nothing.
 
     Args:
         meter: What its call may use; learns from answers that came whole.
@@ -43,7 +44,7 @@ class Received:
         self.texts, self.usage, self.whole = [], Usage(reported=False), False
 
         def left(kind: object, exc: BaseException | None, tb: object) -> None:
-            self._left(stream, nothing=not self.texts and ending_of(exc) in _BY_PROVIDER)
+            self._left(stream, ending_of(exc))
 
         stream.leave.push(left)
 
@@ -58,10 +59,12 @@ class Received:
             max(old.cache_write_input_tokens, usage.cache_write_input_tokens),
         )
 
-    def _left(self, stream: Stream, *, nothing: bool) -> None:
+    def _left(self, stream: Stream, ending: Ending) -> None:
         used = Usage()
-        if not nothing:
+        if self.texts or ending not in _BY_PROVIDER:
             used = self._meter.counted(self._size_bytes, self.usage, "".join(self.texts), whole=self.whole)
+        if ending is Ending.CUT:  # the provider may have gone on
+            used = max(used, self._meter.probable(self._size_bytes), key=lambda usage: usage.output_tokens)
         stream.ticket.used(tokens_of(used))
         self._spend(used)
         if self.release is not None:

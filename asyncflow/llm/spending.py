@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Spending:
 
     def cost(self, call: Reservation, usage: Usage) -> None:
         """What an answer to the call cost: by its usage, or what was probable where it says nothing."""
-        call.cost(self.price.of(usage) if usage.reported else call.probably)
+        call.cost(self.price.of(usage) if usage.reported or usage.total_tokens else call.probably)
         self.answered = True
 
 
@@ -67,10 +67,20 @@ def most_written(body: Mapping[str, Any]) -> int | None:
 
 @dataclass(slots=True)
 class CallMeter:
-    """The `Meter` of one call to a model: reserves by what its lane has learnt, and teaches it."""
+    """The `Meter` of one call to a model: reserves by what its lane has learnt, and teaches it.
+
+    Attributes:
+        max_tokens: The longest answer that is asked for.
+        money: What is set aside for the call, where there is a budget.
+        lose: Takes what an attempt without an answer probably used.
+        told: Whether what the attempt under way used has been taken.
+    """
 
     estimate: TokenEstimate
     max_tokens: int | None
+    money: Reservation | None
+    lose: Callable[[Usage], None]
+    told: bool = False
 
     def reserve(self, size_bytes: int) -> int:
         """Tokens to reserve for a request of this size."""
@@ -101,16 +111,28 @@ class CallMeter:
             self.estimate.learn(size_bytes, 0, written)
         return Usage(read, written, usage.cached_input_tokens, reported=False)
 
+    def probable(self, size_bytes: int) -> Usage:
+        """What an attempt uses by all that is known before it."""
+        read, written = self.estimate.input_tokens(size_bytes), self.estimate.output_tokens(self.max_tokens)
+        return Usage(read, written, reported=False)
 
-@dataclass(slots=True)
-class EmbeddingMeter:
+    def lost(self, size_bytes: int) -> None:
+        """An attempt without an answer used what it probably would have, unless more is known of it."""
+        told, self.told = self.told, False
+        if not told:
+            self.lose(self.probable(size_bytes))
+            if self.money is not None:
+                self.money.cost(self.money.probably)
+
+    async def again(self) -> None:
+        """Before another attempt: its money is set aside anew."""
+        self.told = False
+        if self.money is not None:
+            await self.money.again()
+
+
+class EmbeddingMeter(CallMeter):
     """The same for a request of embeddings, which writes nothing."""
-
-    estimate: TokenEstimate
-
-    def reserve(self, size_bytes: int) -> int:
-        """Tokens to reserve for a request of this size."""
-        return Tokens(self.estimate.input_tokens(size_bytes))
 
     def used(self, size_bytes: int, result: Any) -> int:
         """Tokens that the request used."""

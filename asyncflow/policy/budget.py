@@ -138,6 +138,7 @@ class Budget:
             )
 
     def _leave(self, call: Reservation, cost: float) -> None:
+        call.state = ""
         self._running -= 1
         self._reserved = self._reserved - call.at_most if self._running else 0.0
         self._spent += cost
@@ -160,9 +161,23 @@ class Reservation:
         """What an attempt of the call really cost; attempts add up."""
         self._cost += amount
 
+    async def again(self) -> None:
+        """Before another attempt of the call: what it has cost is spent, and its money set aside anew.
+
+        May wait, as entering it. Where nothing was spent it does nothing.
+
+        Raises:
+            BudgetSpentError: If the budget has not enough left for it.
+        """
+        if self._cost:
+            self.end()
+            await self._budget._enter(self)
+
     def end(self) -> None:
-        """The call is over. Once; for a call that is no block of code, in the place of `__aexit__`."""
-        self._budget._leave(self, self._cost)
+        """The call is over; for a call that is no block of code, in the place of `__aexit__`."""
+        if self.state == "running":
+            self._budget._leave(self, self._cost)
+            self._cost = 0.0
 
     async def __aenter__(self) -> Reservation:
         await self._budget._enter(self)

@@ -181,6 +181,39 @@ async def test_redirects() -> None:
     assert not any(line.startswith(("authorization", "x-api-key", "cookie")) for line in lines(moved))
 
 
+@pytest.mark.parametrize("by", ["headers", "auth"])
+@pytest.mark.asyncio
+async def test_redirects_through_a_client_of_ones_own(by: str) -> None:
+    """What it adds to every request stays with the origin too; cookies go where its jar sends them."""
+    options: dict[str, Any] = {"headers": {"authorization": "Bearer k", "x-other": "1"}}
+    if by == "auth":
+        options = {"auth": ("me", "k"), "headers": {"x-other": "1"}}
+    async with raw_server(replies(answer(b"end"))) as other:
+
+        async def script(talk: Conversation) -> None:
+            while True:
+                asked = await talk.request()
+                place = "/there" if b" /see" in asked else other.url.replace("127.0.0.1", "localhost")
+                await talk.send(answer(b"", "302 X", f"Location: {place}\r\nSet-Cookie: c=1\r\n"))
+
+        async with raw_server(script) as server, httpx.AsyncClient(**options) as own:
+            async with HTTPClient(client=own) as http:
+                assert (await http.get(server.url + "/see")).content == b"end"
+    first, second, away = lines(server.requests[0]), lines(server.requests[1]), lines(other.requests[0])
+    assert any(line.startswith("authorization") for line in first)
+    assert any(line.startswith("authorization") for line in second) and "cookie: c=1" in second
+    assert not any(line.startswith(("authorization", "cookie")) for line in away) and "x-other: 1" in away
+
+
+@pytest.mark.asyncio
+async def test_an_address_may_hold_another() -> None:
+    """A path that has `://` in its query continues `base_url`, as any path does."""
+    async with raw_server(replies(answer(b"in"))) as server:
+        async with HTTPClient(base_url=server.url) as http:
+            assert (await http.get("/login?next=http://a.b/")).content == b"in"
+    assert lines(server.requests[0])[0].startswith("get /login?next=http://a.b/ ")
+
+
 def tls() -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)

@@ -44,7 +44,10 @@ async def test_a_stream_is_settled_and_teaches(kind: str) -> None:
 @pytest.mark.parametrize("kind", PROVIDERS)
 @pytest.mark.parametrize("how", ["cut", "left", "cancelled", "let go"])
 async def test_a_stream_that_does_not_end_counts_what_came(how: str, kind: str) -> None:
-    """Cut, left, cancelled or let go, it has used its prompt and what was received; the rest goes back."""
+    """Left, cancelled or let go, it has used its prompt and what was received; the rest goes back.
+
+    One that was cut has used what was reserved: its provider may have gone on.
+    """
     limits = Limits(tokens_per_minute=100_000)
     script = ["cut"] if how == "cut" else []
     async with SimulatedProvider(
@@ -77,7 +80,8 @@ async def test_a_stream_that_does_not_end_counts_what_came(how: str, kind: str) 
             used = limits.statistics()[0].tokens_last_minute
             seen = llm.statistics()
     received = count_tokens("".join(texts))
-    assert received <= used <= received + 60  # the prompt comes on top, by its size
+    wrote = 1000 if how == "cut" else received
+    assert wrote <= used <= wrote + 60  # the prompt comes on top, by its size
     assert seen.usage.total_tokens == used and not seen.usage.reported
     assert seen.cost == pytest.approx(used / 1e6) and seen.running == 0
 
@@ -166,6 +170,35 @@ async def test_what_the_budget_stops_is_skipped_and_not_failed() -> None:
     skipped = [one for one in done if isinstance(one, Skipped)]
     assert len(skipped) == 15 and {one.reason for one in skipped} == {"budget"}
     assert sum(one == "12345678" for one in done) == 5
+
+
+@pytest.mark.parametrize("fault", ["cut", "invalid_json", "stall", "reset", "html"])
+@pytest.mark.parametrize("how", ["complete", "stream"])
+async def test_answers_that_are_lost_are_paid_for(how: str, fault: str) -> None:
+    """Cut off, too late, broken: what the provider wrote for them counts, and `max_cost` holds for it too."""
+    wrote = 0
+
+    def reply(asked: object) -> str:
+        nonlocal wrote
+        wrote += 100
+        return "abcd" * 100
+
+    async with SimulatedProvider(latency=0.005, reply=reply, faults={fault: 0.3}, seed=5) as provider:
+        async with client(
+            provider, price=Price(0.0, 1e6), max_cost=10_000, concurrency=16, timeout=0.5
+        ) as llm:
+
+            async def ask(number: int) -> None:
+                if how == "complete":
+                    await llm.complete(f"{number}", max_tokens=100)
+                else:
+                    async with llm.stream(f"{number}", max_tokens=100) as pieces:
+                        [text async for text in pieces]
+
+            done = await amap(ask, range(150), concurrency=16, on_error="continue")
+            cost = llm.statistics().cost
+    assert cost is not None and wrote <= cost <= 10_000
+    assert sum(isinstance(one, Skipped) for one in done) >= 40
 
 
 @pytest.mark.parametrize("how", ["complete", "stream"])
