@@ -18,15 +18,15 @@ from asyncflow.engine.checks import (
     is_async,
     name_of,
 )
-from asyncflow.engine.context import Run, declared_result
+from asyncflow.engine.context import declared_result
 from asyncflow.engine.doors import opened
 from asyncflow.engine.hosts import running_host
-from asyncflow.engine.items import Pool, collect
+from asyncflow.engine.items import collect
 from asyncflow.engine.journal import Changed, Journal, RetryFailed
 from asyncflow.engine.observers import Observer, check_observers
 from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reader import Stream
-from asyncflow.engine.source import Source, check_items, length_of
+from asyncflow.engine.source import check_items, length_of
 from asyncflow.engine.step import ONCE, Mode, Step
 from asyncflow.engine.stopping import Stop, stoppable
 from asyncflow.policy.retry import Retry
@@ -234,22 +234,11 @@ def stream(
     def open_journal() -> AbstractAsyncContextManager[Journal] | None:
         return stored.of_function(func, step.name, version, length_of(items))
 
-    def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
-        source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
-        return Pool(
-            step,
-            source,
-            run.inside(step.name),
-            concurrency=concurrency,
-            on_error=policy,
-            deliver=deliver,
-            window=window,
-        )
-
     return Stream(
-        build,
-        step.name,
+        step,
+        items,
         concurrency=concurrency,
+        on_error=policy,
         ordered=ordered,
         observers=check_observers(observers),
         journal=open_journal,

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -19,16 +20,16 @@ from asyncflow.engine.hosts import running_host
 from asyncflow.engine.items import Pool
 from asyncflow.engine.journal import Journal
 from asyncflow.engine.observers import Observer
+from asyncflow.engine.on_error import OnError
 from asyncflow.engine.reorder import Reorder
+from asyncflow.engine.source import Source
+from asyncflow.engine.step import Mode, Step
 from asyncflow.engine.stopping import Stop, check_stop, stoppable
 from asyncflow.engine.tasks import Detached, Host, Waker
 from asyncflow.events import Statistics
 from asyncflow.outcome import Outcome
 
 T = TypeVar("T")
-
-#: Makes the pool once the loop is known: (run, deliver, window) -> Pool.
-Build = Callable[[Run, Callable[[Any], None], int], Pool]
 
 
 class _Inbox:
@@ -66,28 +67,34 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
 
     def __init__(
         self,
-        build: Build,
-        name: str,
+        step: Step,
+        items: Any,
         *,
         concurrency: int,
+        on_error: OnError,
         ordered: bool,
         observers: tuple[Observer, ...] = (),
-        host: Host | None = None,
         run: Run | None = None,
         journal: Callable[[], AbstractAsyncContextManager[Journal] | None] = lambda: None,
         stop: Stop | None = None,
     ) -> None:
-        self._journal = journal
-        self._stop = check_stop(stop)
-        self._build = build
-        self._name = name
-        self._concurrency = concurrency
-        self._ordered = ordered
-        self._observers = observers
+        self._name = step.name
         self._inbox = _Inbox()
         self._buffer = self._inbox.buffer
-        self._host = host
-        self._run = run
+        self._supervisor = _Supervisor(
+            self._inbox,
+            step,
+            items,
+            concurrency=concurrency,
+            on_error=on_error,
+            ordered=ordered,
+            observers=observers,
+            run=run,
+            journal=journal,
+            stop=check_stop(stop),
+        )
+        self._host = run.host if run is not None else None
+        self._joins = run is None
         self._outer: Run | None = None
         self._detached: Detached | None = None
         self._closed = False
@@ -146,22 +153,8 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
 
     def _start(self) -> None:
         host = self._host = self._host or running_host()
-        self._outer = surrounding(host) if self._run is None else None
-        self._detached = host.detach(
-            _Supervisor(
-                self._build,
-                host,
-                self._inbox,
-                self._name,
-                self._observers,
-                self._ordered,
-                2 * self._concurrency,
-                self._run,
-                self._journal,
-                self._stop,
-            ),
-            copy_context(),
-        )
+        self._outer = surrounding(host) if self._joins else None
+        self._detached = host.detach(partial(self._supervisor, host), copy_context())
 
     async def aclose(self) -> None:
         """Cancel what is in flight, wait for it, close the source. Outcomes not yet read are gone."""
@@ -210,50 +203,48 @@ class Stream(AsyncIterator["Outcome[T]"], Generic[T]):
 
 
 class _Supervisor:
-    """The task that the pool runs in. It must not refer to the `Stream`."""
+    """The task that the pool runs in. It must not refer to the `Stream`.
+
+    Args:
+        run: The run that the pool is part of; None: the stream is a door, and begins one.
+        Others as for `stream`.
+    """
 
     def __init__(
         self,
-        build: Build,
-        host: Host,
         inbox: _Inbox,
-        name: str,
-        observers: tuple[Observer, ...],
+        step: Step,
+        items: Any,
+        *,
+        concurrency: int,
+        on_error: OnError,
         ordered: bool,
-        window: int,
+        observers: tuple[Observer, ...],
         run: Run | None,
         journal: Callable[[], AbstractAsyncContextManager[Journal] | None],
         stop: Stop | None,
     ) -> None:
+        self._inbox = inbox
+        self._step = step
+        self._items = items
+        self._concurrency = concurrency
+        self._on_error = on_error
+        self._reorder = Reorder(inbox.put) if ordered else None
+        self._observers = observers
+        self._run = run
         self._journal = journal
         self._stop = stop
-        self._build = build
-        self._host = host
-        self._inbox = inbox
-        self._name = name
-        self._observers = observers
-        self._reorder = Reorder(inbox.put) if ordered else None
-        self._window = window
-        self._run = run
 
-    async def __call__(self) -> None:
+    async def __call__(self, host: Host) -> None:
         inbox = self._inbox
         try:
             if self._run is not None:
                 await self._run_pool(self._run)
             else:
-                async with opened(
-                    self._host,
-                    self._name,
-                    observers=self._observers,
-                    waits=False,
-                    journal=self._journal(),
-                    stop=self._stop,
-                ) as run:
-                    await stoppable(run, self._name, lambda: self._run_pool(run))
+                await self._run_as_door(host, self._step.name)
         except BaseException as exc:
             inbox.error = exc
-            if self._host.cancelled(exc):
+            if host.cancelled(exc):
                 raise
         finally:
             if self._reorder is not None:
@@ -261,7 +252,21 @@ class _Supervisor:
             inbox.ended = True
             inbox.wake()
 
+    async def _run_as_door(self, host: Host, name: str) -> None:
+        async with opened(
+            host, name, observers=self._observers, waits=False, journal=self._journal(), stop=self._stop
+        ) as run:
+            await stoppable(run, name, lambda: self._run_pool(run.inside(name)))
+
     async def _run_pool(self, run: Run) -> None:
-        deliver = self._inbox.put if self._reorder is None else self._reorder.put
-        self._inbox.pool = pool = self._build(run, deliver, self._window)
+        step = self._step
+        self._inbox.pool = pool = Pool(
+            step,
+            Source(self._items, host=run.host, blocking=step.mode is Mode.THREAD),
+            run,
+            concurrency=self._concurrency,
+            on_error=self._on_error,
+            deliver=self._inbox.put if self._reorder is None else self._reorder.put,
+            window=2 * self._concurrency,
+        )
         await pool.run()

@@ -10,11 +10,9 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, ClassVar
 
 from asyncflow.engine.context import Run
-from asyncflow.engine.items import Pool, collect
-from asyncflow.engine.on_error import OnError
+from asyncflow.engine.items import collect
 from asyncflow.engine.reader import Stream
-from asyncflow.engine.source import Source, refuse_table
-from asyncflow.engine.step import Mode, Step
+from asyncflow.engine.source import refuse_table
 from asyncflow.graph.async_node import AsyncNode
 from asyncflow.graph.base import label, plain, refuse_waiting_source, say_where
 from asyncflow.graph.node import Node
@@ -64,7 +62,9 @@ class BatchNode(Node):
         receive = self._item_receiver(run)
         if receive is None:
             return await collect(step, items, run, concurrency=self.concurrency, on_error=policy)
-        stream = self._open_stream(step, items, run, policy)
+        stream: Stream[Any] = Stream(
+            step, items, concurrency=self.concurrency, on_error=policy, ordered=True, run=run
+        )
         try:
             async for outcome in stream:
                 value = outcome.value if isinstance(outcome, Ok) else outcome
@@ -104,21 +104,6 @@ class BatchNode(Node):
             if home.get("post_item") is not None:
                 return self.post_item  # type: ignore[attr-defined, no-any-return]
         return None
-
-    def _open_stream(self, step: Step, items: Any, run: Run, policy: OnError) -> Stream[Any]:
-        def build(run: Run, deliver: Callable[[Any], None], window: int) -> Pool:
-            source = Source(items, host=run.host, blocking=step.mode is Mode.THREAD)
-            return Pool(
-                step,
-                source,
-                run,
-                concurrency=self.concurrency,
-                on_error=policy,
-                deliver=deliver,
-                window=window,
-            )
-
-        return Stream(build, step.name, concurrency=self.concurrency, ordered=True, host=run.host, run=run)
 
 
 class AsyncBatchNode(AsyncNode, BatchNode):
