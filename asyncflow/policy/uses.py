@@ -31,10 +31,16 @@ _MORE = 1.5
 
 
 class Likely(NamedTuple):
-    """What one call is likely to use for each unit of its weight."""
+    """What one call is likely to use for each unit of its weight.
+
+    Attributes:
+        mean, variance: Of one call beside others.
+        error: How far the mean itself may be off (its standard error), for all such calls at once.
+    """
 
     mean: float
     variance: float
+    error: float
 
 
 class _Ended(NamedTuple):
@@ -104,6 +110,11 @@ class Uses:
         """What a call of this age is likely to use in all; None as long as none has told."""
         return self._likely[bisect_left(self._ages, age)] if self._likely else None
 
+    @property
+    def seconds(self) -> float:
+        """What a call takes: the median of those that ended, or 0."""
+        return self._ages[len(self._ages) // 2] if self._ages else 0.0
+
     def _masses(self, now: float, ended: list[_Ended]) -> tuple[list[float], float]:
         """The share of all calls that each of those that ended stands for, and the share that is longer."""
         under_way = [now - start for start, _, _ in self._under_way.values()]
@@ -146,7 +157,7 @@ def _conditional(
     """For each age at which a call ended, what those use that get to it; and those that get past all."""
     w, x = left * weight, left * weight * mean  # sums over what is older: of weights, of what they use,
     ww, wx, xx = w * weight, x * weight, w * weight * square  # and of their products
-    likely = [Likely(mean, max(0.0, square - mean * mean))]
+    means, variances = [mean], [max(0.0, square - mean * mean)]
     for mass, one in zip(reversed(masses), reversed(ended), strict=True):
         w, x = w + mass * one.weight, x + mass * one.used
         ww += mass * one.weight * one.weight
@@ -154,12 +165,17 @@ def _conditional(
         xx += mass * one.used * one.used
         if w > 0:
             mean = x / w
-            likely.append(Likely(mean, max(0.0, xx - 2 * mean * wx + mean * mean * ww) / ww))
+            means.append(mean)
+            variances.append(max(0.0, xx - 2 * mean * wx + mean * mean * ww) / ww)
         else:
-            likely.append(likely[-1])
-    steady, sure = likely[min(_MEAN_FROM, len(ended))].mean, likely[min(_VARIANCE_FROM, len(ended))].variance
-    for at in range(min(_VARIANCE_FROM, len(likely))):
-        mean, variance = likely[at]
-        likely[at] = Likely(steady if 0 < at < _MEAN_FROM else mean, max(variance, sure))
+            means.append(means[-1])
+            variances.append(variances[-1])
+    few, several = min(_MEAN_FROM, len(ended)), min(_VARIANCE_FROM, len(ended))
+    means[1:few] = [means[few]] * (few - 1)
+    variances[:several] = [max(one, variances[several]) for one in variances[:several]]
+    likely = [
+        Likely(one, variance, math.sqrt(variance / max(told, several)))
+        for told, (one, variance) in enumerate(zip(means, variances, strict=True))
+    ]
     likely.reverse()
     return likely

@@ -9,21 +9,22 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, TypeAlias
 
-from asyncflow.policy.uses import MEMORY, Uses
+from asyncflow.policy.uses import Uses
 
 #: Slices that a period is cut into. A slice is forgotten when all of it is older than the period.
 SLICES = 600
-#: How often in a period calls under way are looked at anew: who takes long is likely to use much.
-_LOOKS = 60
+#: How often calls under way are looked at anew, because who takes long is likely to use much: in a period,
+#: and in the time that a call takes.
+_LOOKS, _LOOKS_A_CALL = 60, 4
 #: Calls under way are counted so many standard deviations of their sum above its average, and so many more of
 #: a single call: lengths are skewed, and one long answer is the commonest surprise (Cornish and Fisher).
 _DOUBT, _SKEWED = 3.8, 6.5
 #: What has been learnt from n calls is doubted by so much more, divided by n.
 _NEW = 60.0
 
-#: Of calls under way: average of what they use, variance, third power of the deviations, weight, the most.
+#: Of calls under way: average of what they use, variance, third power of the deviations, how far the average
+#: itself may be off, the most.
 Sums: TypeAlias = list[float]
-_WEIGHT = 3
 _NOTHING: Sums = [0.0] * 5
 
 
@@ -56,20 +57,21 @@ class _Slice:
     """
 
     __slots__ = (
-        "calls", "mean", "most", "third", "unknown", "used", "variance", "weight", "weight2", "weight3",
+        "calls", "error", "mean", "most", "third", "unknown", "used", "variance",
+        "weight", "weight2", "weight3",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.used = 0.0  # by those that ended, and what is sure of the others
         self.calls = 0  # under way
         self.weight = self.weight2 = self.weight3 = self.most = 0.0  # sums over them
-        self.mean = self.variance = self.third = 0.0
+        self.mean = self.variance = self.third = self.error = 0.0
         self.unknown = 1.0
 
     def look(self, uses: Uses, age: float) -> None:
         likely = uses.at(age)
         if likely is not None:
-            self.mean, self.variance = likely
+            self.mean, self.variance, self.error = likely
             self.third = self.variance * math.sqrt(self.variance)
             self.unknown = 0.0
 
@@ -84,13 +86,14 @@ class _Slice:
         self.weight3 += weight3
         self.most += most
         mean = self.mean * weight + self.unknown * most
-        return [mean, self.variance * weight2, self.third * weight3, weight, most]
+        return [mean, self.variance * weight2, self.third * weight3, self.error * weight, most]
 
     @property
     def likely(self) -> Sums:
         """What those under way are likely to use."""
         mean = self.mean * self.weight + self.unknown * self.most
-        return [mean, self.variance * self.weight2, self.third * self.weight3, self.weight, self.most]
+        third, error = self.third * self.weight3, self.error * self.weight
+        return [mean, self.variance * self.weight2, third, error, self.most]
 
 
 class Window:
@@ -111,7 +114,7 @@ class Window:
     __slots__ = (
         "_likely",
         "_log",
-        "_looked",
+        "_look_at",
         "_oldest_gone",
         "_period",
         "_under_way",
@@ -125,7 +128,7 @@ class Window:
         self._width = period / SLICES
         self._log: dict[int, _Slice] = {}  # oldest first
         self._under_way: dict[int, _Slice] = {}  # of those, the ones with calls under way
-        self._looked = -math.inf
+        self._look_at = -math.inf
         self._likely = _NOTHING  # of all slices together, as `_Slice.likely`
         self._oldest_gone = math.inf
         self.used = 0.0
@@ -188,9 +191,9 @@ class Window:
         if now >= self._oldest_gone:
             self._forget(now)
         told = self.uses.learn(now)
-        if not self._likely[_WEIGHT] or not (told or now - self._looked >= self._period / _LOOKS):
+        if not self._under_way or not (told or now >= self._look_at):
             return
-        self._looked = now
+        self._look_at = now + min(self._period / _LOOKS, self.uses.seconds / _LOOKS_A_CALL)
         self._likely = _NOTHING  # summed anew: no rounding lasts
         for number, entry in self._under_way.items():
             entry.look(self.uses, max(0.0, now - number * self._width))
@@ -198,14 +201,12 @@ class Window:
 
     def _at_most(self, sums: Sums) -> float:
         """What calls under way will in all likelihood not exceed together."""
-        mean, variance, third, weight, most = sums
-        if variance <= 1e-9 or (likely := self.uses.at(0.0)) is None:
+        mean, variance, third, error, most = sums
+        if variance <= 1e-9:
             return mean
-        told = self.uses.count
-        # The average itself rests on a sample, and is wrong for all calls at once.
-        deviation = math.sqrt(variance + weight * weight * likely.variance / min(told, MEMORY))
-        doubt = _DOUBT * deviation + _SKEWED * third / variance
-        likely_most = mean + doubt * (1 + _NEW / told)
+        # What one call deviates by, others make good; an average that is off is so for all of them.
+        doubt = _DOUBT * math.sqrt(variance + error * error) + _SKEWED * third / variance
+        likely_most = mean + doubt * (1 + _NEW / max(1, self.uses.count))
         return likely_most if mean > most else min(likely_most, most)  # what was said of most may be wrong
 
     def _count(self, number: int, entry: _Slice, cost: Cost, calls: int) -> None:
