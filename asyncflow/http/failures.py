@@ -61,8 +61,9 @@ def from_status(response: httpx.Response, advice: Mapping[int, str] | None = Non
 
 
 def from_httpx(exc: httpx.HTTPError | httpx.InvalidURL, request: httpx.Request) -> errors.HTTPError:
-    """Our error for what a transport or an httpx client raised."""
+    """Our error for what a transport or an httpx client raised, which stands below it without credentials."""
     said = str(exc) or type(exc).__name__
+    _without_secrets(exc, request)
     match exc:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             return _build(
@@ -109,6 +110,12 @@ def from_httpx(exc: httpx.HTTPError | httpx.InvalidURL, request: httpx.Request) 
             return _build(errors.RedirectError, request, "too many redirects")
         case _:
             return _build(errors.RequestRefusedError, request, said, sent=False)
+
+
+def too_late(exc: TimeoutError, request: httpx.Request) -> errors.HTTPError:
+    """Our error where the total was over, which stands below it without credentials."""
+    _without_secrets(exc, request)
+    return from_httpx(httpx.TimeoutException("total"), request)
 
 
 def bad_answer(response: httpx.Response, why: str) -> errors.BadAnswerError:
@@ -171,12 +178,34 @@ def scrub(text: str, request: httpx.Request) -> str:
         >>> scrub("bad key sk-12345678", r)
         'bad key [key]'
     """
-    for name, value in request.headers.items():
-        if name.lower() in SECRET_HEADERS:
-            for secret in {value, value.partition(" ")[2], _password(value)}:
-                if len(secret) >= 4:
-                    text = text.replace(secret, "[key]")
+    for secret in secrets_of(request):
+        text = text.replace(secret, "[key]")
     return text
+
+
+def secrets_of(request: httpx.Request) -> set[str]:
+    """The request's credentials, whole and in their parts."""
+    values = [value for name, value in request.headers.items() if name.lower() in SECRET_HEADERS]
+    found = {part for value in values for part in (value, value.partition(" ")[2], _password(value))}
+    return {secret for secret in found if len(secret) >= 4}
+
+
+def _without_secrets(exc: BaseException, request: httpx.Request) -> None:
+    """Take from an error, and from what caused it, what may hold the request's credentials.
+
+    Those are the frames that it came through, whose locals some tools print (the bytes that were sent are
+    among them), and words of an answer that says them. What has such words is no longer told as a cause.
+    """
+    exc.__traceback__ = None
+    exc.args = tuple(scrub(arg, request) if isinstance(arg, str) else arg for arg in exc.args)
+    beneath = exc.__cause__ or exc.__context__
+    if beneath is None:
+        return
+    said = f"{beneath} {beneath!r}"
+    if scrub(said, request) != said:
+        exc.__cause__ = exc.__context__ = None
+    else:
+        _without_secrets(beneath, request)
 
 
 def _password(value: str) -> str:
@@ -219,7 +248,7 @@ def plain_url(url: httpx.URL) -> str:
 def _build(
     kind: type[errors.HTTPError], request: httpx.Request, what: str, advice: str = "", **fields: Any
 ) -> errors.HTTPError:
-    url = plain_url(request.url)
+    url = scrub(plain_url(request.url), request)
     message = f"{request.method} {url}: {scrub(what, request)}"
     for name in ("code", "request_id"):
         if fields.get(name):

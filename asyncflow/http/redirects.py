@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import httpx
 
 from asyncflow import errors
-from asyncflow.http.failures import SECRET_HEADERS, plain_url, scrub
+from asyncflow.http.address import is_usable
+from asyncflow.http.failures import SECRET_HEADERS, plain_url, scrub, secrets_of
 
 #: Statuses that point elsewhere.
 STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -20,7 +23,7 @@ def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, 
     only to the origin they were meant for.
 
     Raises:
-        RedirectError: If there is no usable address, or it leads from https to http.
+        RedirectError: If there is no usable address, it holds a credential, or it leads from https to http.
 
     Example:
         >>> asked = httpx.Request("GET", "https://a.b/x", headers={"authorization": "Bearer k"})
@@ -34,11 +37,13 @@ def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, 
     location = response.headers.get("location", "")
     try:
         there = here.join(location)
-        usable = bool(location) and there.scheme in ("http", "https") and bool(there.host)
+        usable = bool(location) and is_usable(there)
     except (httpx.InvalidURL, ValueError):
         usable = False
     if not usable:
         raise refused(response, "it names no address that can be followed")
+    if any(secret in unquote(str(there)) for secret in secrets_of(request)):
+        raise refused(response, "its address is made of the credentials that it was sent")
     if here.scheme == "https" and there.scheme == "http":
         raise refused(response, f"it leads from https to http ({plain_url(there)})")
     headers = request.headers.copy()
@@ -57,7 +62,7 @@ def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, 
 def refused(response: httpx.Response, why: str) -> errors.RedirectError:
     """The error of a redirect that is not followed."""
     request = response.request
-    url = plain_url(request.url)
+    url = scrub(plain_url(request.url), request)
     return errors.RedirectError(
         scrub(f"{request.method} {url}: {response.status_code} redirect not followed: {why}", request),
         method=request.method,

@@ -75,7 +75,7 @@ class Wire:
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise failures.from_httpx(exc, call.request()) from exc
         except TimeoutError as exc:
-            raise failures.from_httpx(httpx.TimeoutException("total"), call.request()) from exc
+            raise failures.too_late(exc, call.request()) from exc
 
     async def refusal(
         self,

@@ -397,7 +397,11 @@ async def test_a_closed_client() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["localhost:8000/v1", "127.0.0.1:8000", "http://", "ftp://a.b/", "/v1", "example.com"]
+    "text",
+    [
+        *("localhost:8000/v1", "127.0.0.1:8000", "http://", "ftp://a.b/", "/v1", "example.com"),
+        "http://127.0.0.1:99999",
+    ],
 )
 @pytest.mark.asyncio
 async def test_addresses_that_are_none(text: str) -> None:

@@ -48,11 +48,16 @@ ENDS: dict[str, Script] = {
     "request id": replies(answer(b"{}", "500 X", f"x-request-id: {KEY}\r\nrequest-id: {KEY}\r\n")),
     "html": replies(answer(f"<html>{KEY}</html>".encode())),
     "redirect": replies(answer(b"", "302 X", f"Location: http://{KEY}@127.0.0.1:1/{KEY}?{KEY}\r\n")),
+    "bad status line": replies(f"HTTP/1.1 abc {KEY}\r\n\r\n".encode()),
+    "bad header line": replies(f"HTTP/1.1 200 OK\r\nauth {KEY}\r\n\r\n".encode()),
+    "redirect elsewhere": replies(answer(b"", "307 X", f"Location: http://127.0.0.1:1/{KEY}?{KEY}\r\n")),
     "not HTTP": replies(b"SSH-2.0\r\n\r\n"),
     "cut": cut,
     "silent": silent,
 }
-SAID_IN_HEADERS = {"reason", "request id", "redirect"}
+SAID_IN_HEADERS = {
+    *("reason", "request id", "redirect", "redirect elsewhere", "bad status line", "bad header line")
+}
 WIRES: dict[str, Callable[[], httpx.AsyncClient | None]] = {
     "aiohttp": lambda: None,
     "httpx": lambda: httpx.AsyncClient(trust_env=False),
@@ -114,6 +119,32 @@ async def test_a_key_is_found_nowhere(
             await own.aclose()
         assert server.requests and all(KEY.encode() in request for request in server.requests)
     assert KEY not in repr(seen) and KEY not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("end", ["bad status line", "bad header line", "cut", "silent"])
+@pytest.mark.asyncio
+async def test_locals(end: str, wire: str, kind: str) -> None:
+    """Nor in the locals of the frames of an error and of its causes, which some tools print."""
+    own, seen = WIRES[wire](), []
+    async with raw_server(ENDS[end]) as server:
+        client = LLMClient(
+            "m", provider=kind, base_url=server.url, api_key=KEY, http=own, retry=None, timeout=0.2
+        )
+        async with client as llm:
+            for call in (llm.complete("x"), anext(llm.stream("x"))):
+                with pytest.raises(HTTPError) as caught:
+                    await call
+                error: BaseException | None = caught.value
+                seen += traceback.format_exception(error)
+                while error is not None:
+                    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+                    seen += [repr(frame.f_locals) for frame in frames if frame.f_globals is not globals()]
+                    error = error.__cause__ or error.__context__
+        if own is not None:
+            await own.aclose()
+    assert len(seen) > 2 and KEY not in repr(seen)
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-API-Key", "api-key", "Cookie", "X-Goog-Api-Key"])
