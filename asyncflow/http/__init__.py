@@ -15,7 +15,7 @@ from asyncflow.http.sse import Event
 from asyncflow.http.stream import Stream
 from asyncflow.http.timeouts import Timeouts
 from asyncflow.http.transport import AiohttpTransport
-from asyncflow.http.wire import HTTPXClient
+from asyncflow.http.wire import HTTPXClient, HTTPXTransport
 
 __all__ = [
     "AiohttpTransport",
@@ -25,6 +25,7 @@ __all__ = [
     "HTTPClient",
     "HTTPStatistics",
     "HTTPXClient",
+    "HTTPXTransport",
     "Lane",
     "LaneStatistics",
     "LocalTransport",

@@ -49,6 +49,11 @@ async def read_whole(
         BodyTooLargeError: If the body, decompressed, is larger; the rest stays unread.
         httpx.TimeoutException: If it takes longer.
     """
+    if response.is_stream_consumed:  # read already, by its transport or by a hook of its client
+        if len(response.content) > max_size_bytes:
+            raise BodyTooLargeError(f"the body is more than {max_size_bytes} bytes")
+        await response.aclose()
+        return response
     left = max(0.0, deadline - clock.now()) if deadline < math.inf else None
     try:
         with anyio.fail_after(left):

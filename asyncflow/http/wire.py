@@ -14,12 +14,15 @@ from asyncflow import errors
 from asyncflow.http import failures
 from asyncflow.http.body import read_whole
 from asyncflow.http.call import Call
+from asyncflow.http.local import LocalTransport
 from asyncflow.http.slots import SlotTransport
 from asyncflow.http.timeouts import TOTAL
 from asyncflow.http.transport import AiohttpTransport, aiohttp_serves
 
 #: The type of a client that a user may bring along.
 HTTPXClient: TypeAlias = httpx.AsyncClient
+#: The type of a transport that a user may bring along.
+HTTPXTransport: TypeAlias = httpx.AsyncBaseTransport
 
 
 class Wire:
@@ -65,7 +68,7 @@ class Wire:
         """
         transport = self._route()
         try:
-            if max_size_bytes is not None and isinstance(transport, AiohttpTransport):
+            if max_size_bytes is not None and isinstance(transport, (AiohttpTransport, LocalTransport)):
                 direct = transport.direct(call)
                 if direct is not None:
                     return await direct.exchange(call, max_size_bytes)

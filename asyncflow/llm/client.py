@@ -6,13 +6,13 @@ import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from asyncflow import clock
 from asyncflow.errors import NotSupportedError
-from asyncflow.http import HTTPClient, HTTPXClient, Lane, Timeouts
+from asyncflow.http import HTTPClient, HTTPXClient, HTTPXTransport, Lane, Timeouts
 from asyncflow.http.address import checked as checked_address
 from asyncflow.http.client import RETRY
 from asyncflow.llm.anthropic import Anthropic
@@ -62,7 +62,7 @@ class LLMClient:
         timeout: `Timeouts`, or seconds for one attempt as a whole. None: the defaults, all finite.
         retry: What is repeated; None repeats nothing. A 429 has attempts of its own. The error of a call
             that was allowed to repeat has `exhausted` set, so a node does not multiply its attempts.
-        http: An `httpx.AsyncClient` of your own to send through; it stays open.
+        http: An `httpx.AsyncClient` of your own to send through, or an httpx transport; it stays open.
         cache: Where whole answers are looked for and kept: the path or URL of a store, opened with the
             client; an `asyncflow.durability.ResponseCache`, which has a time to live; or a `Cache` of your
             own. The key covers everything that is sent; `complete(sample=…)` keeps samples apart.
@@ -95,7 +95,7 @@ class LLMClient:
         limits: Limits | Lane | None = None,
         timeout: Timeouts | float | None = None,
         retry: Retry | None = RETRY,
-        http: HTTPXClient | None = None,
+        http: HTTPXClient | HTTPXTransport | None = None,
         cache: Cache | str | os.PathLike[str] | None = None,
         coalesce: bool = False,
         price: Price | None = None,
@@ -120,7 +120,11 @@ class LLMClient:
         headers = self._provider.headers(key)
         settings = LaneSettings(requests_per_minute, tokens_per_minute, concurrency)
         lane = _lane(limits, settings, address, key, model)
-        self._http = HTTPClient(timeout=timeout, retry=retry, lane=lane, client=http)
+        if not isinstance(http, (HTTPXClient, HTTPXTransport, NoneType)):
+            raise TypeError(f"http={http!r:.100}: give an httpx.AsyncClient, or an httpx transport")
+        client = http if isinstance(http, HTTPXClient) else None
+        transport = http if isinstance(http, HTTPXTransport) else None
+        self._http = HTTPClient(timeout=timeout, retry=retry, lane=lane, client=client, transport=transport)
         unknown = f"check the model's name, and base_url: {self._provider.base_url_hint}"
         advice = {404: unknown, 405: unknown}
         chat, embed = self._provider.path(), self._provider.embeddings_path

@@ -19,7 +19,8 @@ class Asked:
         body: The whole request.
         headers: Its headers, lower case, without credentials.
         index: Requests before it, from 0.
-        occurrence: Requests of exactly the same body before it, from 0.
+        occurrence: Requests of exactly the same body before it, from 0. At least the newest 50,000 different
+            bodies are remembered.
         at: Seconds since the provider was opened.
         schema: The JSON schema that the answer must satisfy, or None.
         prefix: What of its system text is marked for the prompt cache (Anthropic's `cache_control`).

@@ -20,11 +20,15 @@ from asyncflow.testing.dialect import Dialect
 from asyncflow.testing.faults import EVENTS, REFUSALS, Fault, FaultPlan
 from asyncflow.testing.quota import Quotas, Refusal
 from asyncflow.testing.said import Replied, Said
+from asyncflow.testing.seen import Seen
 
 _log = logging.getLogger("asyncflow")
 
 #: Takes what was asked, returns what to answer (or awaits it).
 Reply: TypeAlias = Callable[[Asked], "Replied"]
+
+#: Different requests of which it is known how often they came, at least: some 8 MB.
+_REMEMBERED = 50_000
 
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
 
@@ -102,7 +106,7 @@ class Core:
         self._seed = seed
         self._quotas = quotas
         self._plan = plan
-        self._seen: Counter[bytes] = Counter()
+        self._seen = Seen(_REMEMBERED)
         self._prefixes: set[str] = set()  # in the prompt cache
         self._refused: Counter[str] = Counter()
         self._faulted: Counter[Fault] = Counter()
@@ -210,13 +214,12 @@ class Core:
             asked,
             headers={name: value for name, value in headers.items() if name not in _CREDENTIALS},
             index=self.asked,
-            occurrence=self._seen[digest],
+            occurrence=self._seen.count(digest),
             at=clock.now() - self.opened,
             cached=count_tokens(asked.prefix) if asked.prefix in self._prefixes else 0,
         )
         if asked.prefix:
             self._prefixes.add(asked.prefix)
-        self._seen[digest] += 1
         self.asked += 1
         self.log.append(asked)
         return asked

@@ -148,7 +148,7 @@ class SimulatedProvider:
 
         Latencies and quotas run on asyncflow's clock, so inside `with FakeClock()` an hour passes in moments.
         Make the provider there too: its quotas start when it is made. Give it to
-        `LLMClient(http=httpx.AsyncClient(transport=…))`, with any `base_url`.
+        `LLMClient(http=…)`, as it is or in an `httpx.AsyncClient(transport=…)`, with any `base_url`.
         """
         return local_transport(self._core, self._dialects)
 
