@@ -27,6 +27,7 @@ from asyncflow.http.call import Call, Target
 from asyncflow.http.connections import AnswerProtocol
 from asyncflow.http.exchange import Exchange
 from asyncflow.http.timeouts import Timeouts
+from asyncflow.http.turns import Turns
 from asyncflow.http.watch import Watch
 
 #: Headers that are written here, from the URL and the body, and not as the caller has them.
@@ -51,6 +52,7 @@ class Direct:
         self._origins: dict[tuple[str, bytes], ClientRequest] = {}
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(self._loop)
+        self._turns = Turns(self._loop)
         self._flow = Flow(self._loop)
 
     async def exchange(self, call: Call, max_size_bytes: int) -> httpx.Response:
@@ -72,7 +74,7 @@ class Direct:
             connection = await self._connected(self._origin(target.url), timeouts)
             protocol = connection.protocol
             assert isinstance(protocol, AnswerProtocol)
-            exchange = Exchange(over_at, timeouts.read, self._loop)
+            exchange = Exchange(over_at, timeouts.read, self._loop, self._turns)
             answer: Answer | None = None
             self._watch.add(exchange)
             try:

@@ -13,6 +13,7 @@ import asyncio
 import aiohttp
 
 from asyncflow.http.answer import Answer
+from asyncflow.http.turns import Turns
 
 
 class Exchange:
@@ -22,20 +23,22 @@ class Exchange:
         over_at: When it must be over, on the event loop's clock.
         read: Seconds between two pieces of the answer.
         loop: The event loop.
+        turns: Its own, which wake who waits.
 
     Attributes:
         due: When it has taken too long, by now.
     """
 
-    __slots__ = ("_data", "_late", "_loop", "_lost", "_over_at", "_read", "_waiter", "due")
+    __slots__ = ("_data", "_late", "_loop", "_lost", "_over_at", "_read", "_turns", "_waiter", "due")
 
-    def __init__(self, over_at: float, read: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, over_at: float, read: float, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
         self._data = b""
         self._late: TimeoutError | None = None
         self._lost: aiohttp.ClientError | None = None
         self._loop = loop
         self._over_at = over_at
         self._read = read
+        self._turns = turns
         self._waiter: asyncio.Future[None] | None = None
         self._heard()
 
@@ -88,6 +91,5 @@ class Exchange:
         self.due = min(self._over_at, self._loop.time() + self._read)
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._waiter is not None:
+            self._turns.wake(self._waiter)

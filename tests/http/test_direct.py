@@ -16,6 +16,7 @@ from asyncflow.http.answer import Answer, Flow
 from asyncflow.http.call import Call, Target
 from asyncflow.http.direct import head_of
 from asyncflow.http.exchange import Exchange
+from asyncflow.http.turns import Turns
 from tests.http.raw import Conversation, answer, raw_server, replies
 
 
@@ -157,7 +158,7 @@ def _answer() -> Answer:
 async def test_an_answer_that_comes_as_the_time_ends() -> None:
     """The call is over, also where the answer was there before anyone was told."""
     loop = asyncio.get_running_loop()
-    exchange = Exchange(loop.time(), 300.0, loop)
+    exchange = Exchange(loop.time(), 300.0, loop, Turns(loop))
     waiting = exchange.more()
     exchange.received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     exchange.expire()
@@ -171,7 +172,7 @@ async def test_what_came_before_the_connection_broke() -> None:
     """An answer that is whole counts, though its connection broke in the same turn; a part does not."""
     loop = asyncio.get_running_loop()
     for body, is_whole in ((b"done", True), (b"do", False)):
-        exchange = Exchange(loop.time() + 300.0, 300.0, loop)
+        exchange = Exchange(loop.time() + 300.0, 300.0, loop, Turns(loop))
         exchange.received(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + body)
         exchange.lost(ConnectionResetError(104, "reset"))
         await exchange.more()
@@ -189,7 +190,7 @@ async def test_a_body_without_length_whose_connection_breaks() -> None:
     """A close ends it; a reset does not."""
     loop = asyncio.get_running_loop()
     for broken in (None, ConnectionResetError(104, "reset")):
-        exchange = Exchange(loop.time() + 300.0, 300.0, loop)
+        exchange = Exchange(loop.time() + 300.0, 300.0, loop, Turns(loop))
         exchange.received(b"HTTP/1.1 200 OK\r\n\r\nsome")
         exchange.lost(broken)
         one = _answer()
