@@ -9,7 +9,7 @@
     │  ├─ ItemTimeoutError           timeout or total_timeout ran out (a TimeoutError)
     │  ├─ ItemCancelledError         exec raised CancelledError though nobody cancelled it
     │  ├─ ItemCrashedError           the process ended whenever the item was at work, so it is not run
-    │  └─ CoroutineReturnedError     a synchronous step returned a coroutine (a TypeError)
+    │  └─ CoroutineReturnedError     a step returned a coroutine (a TypeError)
     ├─ TooManyFailuresError          on_error's count or share was reached; carries .outcomes
     ├─ ArrayError                    an array handed to compute does not fit
     │  ├─ ShapeError                 its shape is not the one needed (a ValueError)
@@ -104,7 +104,7 @@ class ItemCrashedError(ItemError):
 
 
 class CoroutineReturnedError(ItemError, TypeError):
-    """A synchronous `prep`, `exec` or `post` returned a coroutine, which nobody would await."""
+    """A `prep`, `exec` or `post` returned a coroutine, which nobody would await."""
 
 
 class TooManyFailuresError(AsyncflowError):

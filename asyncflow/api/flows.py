@@ -199,5 +199,6 @@ def _tell_people(text: str) -> None:
 def _check_flow(flow: object) -> None:
     if not isinstance(flow, BaseNode):
         hint = "; make an instance of it" if isinstance(flow, type) else ""
-        hint = "; pass the flow itself, without running it" if discarded(flow) else hint
+        if discarded(flow):
+            hint = "; pass the flow itself, without running it (and amap(…) to asyncio.run)"
         raise TypeError(f"{flow!r} is not a flow or node{hint}")

@@ -48,12 +48,13 @@ async def attempt(slot: Slot, item: Any) -> Any:
                 slot.interrupt = run.host.interrupt()
             if step.mode is not Mode.THREAD:
                 slot.start_clock()
-            return await slot.interrupt.run(call, item)
-        if step.mode is not Mode.INLINE:
-            return await call(item)
-        value = call(item)
+            value = await slot.interrupt.run(call, item)
+        elif step.mode is not Mode.INLINE:
+            value = await call(item)
+        else:
+            value = call(item)
         if type(value) is CoroutineType:
-            refuse_coroutine(value, step.name)
+            refuse_coroutine(value, step.name, awaited=step.mode is Mode.AWAIT)
         return value
     finally:
         slot.end()
@@ -202,9 +203,13 @@ async def fall_back(slot: Slot, error: Exception) -> Any:
         raise own from exc
 
 
-def refuse_coroutine(value: Any, name: str) -> NoReturn:
-    """A plain function returned a coroutine, which nobody would await."""
+def refuse_coroutine(value: Any, name: str, *, awaited: bool = False) -> NoReturn:
+    """A function, `awaited` or plain, returned a coroutine that nobody would await."""
     value.close()
+    if awaited:
+        raise CoroutineReturnedError(
+            f"{name} returned a coroutine ({value.__qualname__}): an `await` is missing in front of its call"
+        )
     raise CoroutineReturnedError(
         f"{name} is synchronous but returned a coroutine ({value.__qualname__}): write it as "
         "`async def exec_async` on an async class (AsyncNode, AsyncBatchNode, AsyncParallelBatchNode), or "

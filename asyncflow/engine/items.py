@@ -294,8 +294,10 @@ class Pool:
                         value = await attempt(slot, item)
                     elif awaits:
                         value = await call(item)
-                    elif type(value := call(item)) is CoroutineType:
-                        refuse_coroutine(value, step.name)
+                    else:
+                        value = call(item)
+                    if type(value) is CoroutineType:
+                        refuse_coroutine(value, step.name, awaited=awaits)
                 except BaseException as exc:
                     await fate.failed(slot, exc)
                 else:

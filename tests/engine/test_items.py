@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from asyncflow import Failed, Ok, Retry, Stop, amap, stream
 from asyncflow.clock import FakeClock, sleep
-from asyncflow.errors import ItemCancelledError, TooManyFailuresError
+from asyncflow.errors import CoroutineReturnedError, ItemCancelledError, TooManyFailuresError
 
 
 class Later(Exception):
@@ -571,3 +571,19 @@ def test_a_call_leaves_nothing_to_the_garbage_collector(arguments: dict[str, Any
             gc.enable()
 
     assert asyncio.run(main()) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 5.0}, {"retry": Retry(attempts=2)}])
+def test_a_forgotten_await_is_told(options: dict[str, Any]) -> None:
+    """A coroutine is nobody's result: the item fails, and the error says what is missing."""
+
+    async def call(item: int) -> int:
+        return item
+
+    async def ask(item: int) -> Any:
+        return call(item) if item == 1 else await call(item)
+
+    done = asyncio.run(amap(ask, range(3), on_error="continue", **options))
+    assert done[0] == 0 and done[2] == 2
+    assert isinstance(done[1], Failed) and isinstance(done[1].error, CoroutineReturnedError)
+    assert "`await` is missing" in str(done[1].error)
