@@ -152,10 +152,24 @@ class RunPlace:
         if key not in self._in_flight:
             if self._recall is None:
                 self._tally.items += 1
-            slot = self._writer.marks.set(key, self._keys.place, self._session)
-            self._in_flight[key] = (slot, time.time())
-            if self._suspects.get(key) == "alone":
-                self._writer.marks.flush()
+            self._in_flight[key] = (self._mark(key), time.time())
+
+    def _mark(self, key: bytes) -> int:
+        slot = self._writer.marks.set(key, self._keys.place, self._session)
+        if self._suspects.get(key) == "alone":
+            self._writer.marks.flush()
+        return slot
+
+    def rests(self, key: bytes) -> None:
+        slot, began = self._in_flight.get(key, (NO_SLOT, 0.0))
+        if slot != NO_SLOT:
+            self._writer.marks.clear(slot)
+            self._in_flight[key] = (NO_SLOT, began)
+
+    def goes_on(self, key: bytes) -> None:
+        slot, began = self._in_flight.get(key, (0, 0.0))
+        if slot == NO_SLOT:
+            self._in_flight[key] = (self._mark(key), began)
 
     def withdraw(self, key: bytes) -> None:
         slot, _ = self._in_flight.pop(key, (NO_SLOT, 0.0))

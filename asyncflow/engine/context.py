@@ -23,6 +23,9 @@ from asyncflow.engine.tasks import Host
 from asyncflow.events import Event
 from asyncflow.waiting import Waiter, current, waiting
 
+#: What an attempt waits for whose `exec` has begun work inside: it is as much in flight as that.
+INNER_WORK = "inner work"
+
 
 class Run:
     """One run, or a place inside it.
@@ -186,4 +189,4 @@ def surrounding(host: Host) -> Run | None:
 
 def inner(run: Run | None) -> AbstractAsyncContextManager[None]:
     """The block in which an `exec` only waits for work that it has itself begun."""
-    return nullcontext() if run is None else waiting("inner work")
+    return nullcontext() if run is None else waiting(INNER_WORK)

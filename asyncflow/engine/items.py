@@ -257,8 +257,9 @@ class Pool:
         pulse, patient = run.pulse, not (run.host.blocking or step.atomic)
         last = math.inf if length is None else length
         slot, spoiled = Slot(run, step, self._deadlines, self._threads, tally), False
-        if ledger is not None and guarded:  # an attempt may queue before it begins
-            slot.place = ledger.place
+        if ledger is not None:
+            slot.flight = ledger.place
+            slot.place = ledger.place if guarded else None  # an attempt may queue before it begins
         self._slots.add(slot)
         current.set(slot)
         before = copy_context()

@@ -63,6 +63,12 @@ class Place(Protocol):
     def begin(self, key: bytes) -> None:
         """An attempt at this item is about to start: if the process dies now, the item was in flight."""
 
+    def rests(self, key: bytes) -> None:
+        """An item that was begun only waits for now: if the process dies, that is not its doing."""
+
+    def goes_on(self, key: bytes) -> None:
+        """An item that rests is in flight again. One that has ended meanwhile is not."""
+
     def verdict(self, key: bytes) -> Verdict:
         """What earlier deaths of the process say about this item."""
 

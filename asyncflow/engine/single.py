@@ -144,7 +144,7 @@ async def _remembered(place: Place, slot: Slot, keep: bool) -> Outcome[Any]:
     verdict = place.verdict(slot.key) if run.alone is not None else "run"
     if verdict == "quarantine":
         return await _committed(place, slot, crashed_outcome(slot))
-    slot.place = place
+    slot.place = slot.flight = place
     try:
         if run.alone is not None:
             await _own_turn(run, run.alone, slot.key, verdict)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from asyncflow.engine.cap import Cap
-from asyncflow.engine.context import Run
+from asyncflow.engine.context import INNER_WORK, Run
 from asyncflow.engine.counts import Counted
 from asyncflow.engine.journal import Place
 from asyncflow.engine.parking import Parked
@@ -66,6 +66,7 @@ class Slot:
         "deadline",
         "deadlines",
         "expired",
+        "flight",
         "holding",
         "in_line",
         "index",
@@ -99,6 +100,8 @@ class Slot:
         self.key = b""
         #: Who is told of each attempt that is about to begin; None: nobody, or its worker has told already.
         self.place: Place | None = None
+        #: Where the item is in flight, and rests while it only waits; None: nowhere.
+        self.flight: Place | None = None
         self.attempt = 1
         self.deadline = self.total_deadline = math.inf
         self.expired: str | None = None
@@ -192,6 +195,8 @@ class Slot:
         self.deadline = math.inf
         if len(self.paused) > 1:
             return
+        if self.flight is not None and reason != INNER_WORK:
+            self.flight.rests(self.key)
         if self.paused[0].released and run.cap is not None:
             self.holding = False
             run.cap.release()
@@ -238,6 +243,8 @@ class Slot:
         self.deadline = pause.deadline + (now - pause.at)  # infinity stays what it is
         if self.paused:
             return
+        if self.flight is not None:
+            self.flight.goes_on(self.key)
         self.total_deadline += now - pause.at
         self._watch()
         if self.crowd is not None:

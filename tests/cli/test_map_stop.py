@@ -85,6 +85,33 @@ def test_ctrl_c_sends_nothing_more(child: Any, here: Any, rows: Rows, read: Read
         assert ran.returncode == 0 and provider.statistics().asked == 60
 
 
+def test_a_death_suspects_only_calls_in_flight(child: Any, here: Any, rows: Rows, tmp_path: Path) -> None:
+    """Killed, a run had its calls in flight, and not the rows that waited for the limit."""
+    path = rows(*({"n": n} for n in range(60)))
+    full, go = threading.Event(), threading.Event()
+    under_way = 0
+
+    async def reply(asked: Asked) -> str:
+        nonlocal under_way
+        under_way += 1
+        if under_way == START:
+            full.set()
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        return "ok"
+
+    with SimulatedProvider(reply=reply, latency=0) as provider:
+        command = ("map", path, "-o", tmp_path / "out.jsonl", "--prompt", "{n}", "--model", "m")
+        to = ("--base-url", provider.base_url)
+        running = child(*command, *to)
+        assert full.wait(30)
+        running.kill()
+        running.communicate(timeout=30)
+        go.set()
+        ran = here(*command, *to)
+    assert ran.returncode == 0 and f"{START} were in flight, {60 - START} not started" in ran.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals")
 def test_ctrl_c_while_the_provider_is_down(child: Any, rows: Rows, tmp_path: Path) -> None:
     """Nothing is in flight then, so it ends at once, whatever the grace; no row has failed."""

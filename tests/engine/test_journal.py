@@ -19,6 +19,7 @@ from asyncflow import (
     Node,
     Retry,
     Stop,
+    amap,
     stream,
 )
 from asyncflow.durability import MemoryStore
@@ -32,6 +33,7 @@ from asyncflow.engine.tasks import Host
 from asyncflow.errors import ItemCrashedError, RunStoppedError, StoreError
 from asyncflow.outcome import Failed, Ok, Spent
 from asyncflow.policy.limits import Limits
+from asyncflow.waiting import waiting
 
 
 class Memory:
@@ -85,6 +87,12 @@ class Ledger:
 
     def begin(self, key: bytes) -> None:
         self.memory.log.append(f"begin {key.decode()}")
+
+    def rests(self, key: bytes) -> None:
+        self.memory.log.append(f"rests {key.decode()}")
+
+    def goes_on(self, key: bytes) -> None:
+        self.memory.log.append(f"goes_on {key.decode()}")
 
     def verdict(self, key: bytes) -> Verdict:
         return self.memory.verdicts.get(key, "run")
@@ -214,6 +222,39 @@ def test_what_queues_is_not_in_flight(door: str) -> None:
     asyncio.run(main())
     said = [line.split()[0] for line in memory.log]
     assert [word for word in said if word in ("begin", "call", "end")] == ["begin", "call", "end"] * 4
+
+
+@pytest.mark.parametrize("door", ["pool", "single"])
+def test_what_only_waits_is_not_in_flight(door: str) -> None:
+    """An `exec` that waits for its client's lane, say, rests; one whose inner work goes on does not."""
+    memory = Memory()
+
+    class Each(AsyncParallelBatchNode):
+        async def prep_async(self, shared: Any) -> Any:
+            return range(1)
+
+        async def exec_async(self, item: Any) -> None:
+            memory.log.append("call")
+            async with waiting("limit"), waiting("retry"):
+                memory.log.append("wait")
+            memory.log.append("inner")
+            await amap(str, [1])
+            memory.log.append("end")
+
+    class One(AsyncNode):
+        exec_async = Each.exec_async
+
+    node: Any = Each() if door == "pool" else One()
+
+    async def main() -> None:
+        place = Run(running_host(), journal=memory)
+        await AsyncFlow(start=node)._run_step({}, place.inside("top"))
+
+    asyncio.run(main())
+    said = [line.split()[0] for line in memory.log]
+    assert said[: said.index("commit")] == [
+        *("begin", "call", "rests", "wait", "goes_on", "inner", "goes_on", "end"),
+    ]
 
 
 def test_inserted_and_reordered_items_do_not_redo_finished_ones() -> None:
