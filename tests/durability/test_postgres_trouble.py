@@ -124,6 +124,8 @@ class Gate:
 
     def close(self) -> None:
         for end in (self._listening, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # wakes whoever reads from it
             end.close()
 
     def _accept(self) -> None:
@@ -155,7 +157,9 @@ def _pass_on(one: socket.socket, other: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := one.recv(65536):
             other.sendall(data)
-        other.shutdown(socket.SHUT_WR)
+    for end in (one, other):  # an end that was reset is told to the other side too
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
