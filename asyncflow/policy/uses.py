@@ -20,6 +20,8 @@ from typing import NamedTuple
 MEMORY = 1024
 #: Calls under way that are watched at most; the others teach nothing. Watching more only costs more.
 _WATCHED = 512
+#: Of those, the newest that tell whether calls use more of late.
+_NEWEST = 200
 #: Learning takes time, so so many calls have ended anew, as a share of those remembered, before it is done.
 _ANEW = 1 / 4
 #: The longest calls on which no average, and no variance, for the ages of the longest alone can rest.
@@ -103,7 +105,11 @@ class Uses:
         ended = sorted(_Ended(end - start, weight, used) for start, end, weight, used in self._ended)
         masses, left = self._masses(now, ended)
         self._ages = [one.seconds for one in ended]
-        self._likely = _conditional(ended, masses, left, *self._longer(now, ended, left))
+        likely = _conditional(ended, masses, left, *self._longer(now, ended, left))
+        rise = self._rise(math.sqrt(likely[0].variance))
+        self._likely = (
+            [Likely(m * rise, v * rise * rise, e * rise) for m, v, e in likely] if rise > 1 else likely
+        )
         return True
 
     def at(self, age: float) -> Likely | None:
@@ -134,6 +140,16 @@ class Uses:
             masses.append(left / as_old if as_old > 1 else left)
             left = max(0.0, left - masses[-1])
         return masses, left
+
+    def _rise(self, deviation: float) -> float:
+        """How many times as much calls use of late, as far as that is no chance: averages lag behind."""
+        newest = list(self._ended)[-_NEWEST:]
+        if len(self._ended) < 2 * len(newest):
+            return 1.0
+        was = sum(one[3] for one in self._ended) / sum(one[2] for one in self._ended)
+        weight = sum(one[2] for one in newest)
+        chance = 2 * deviation * math.sqrt(sum(one[2] * one[2] for one in newest)) / weight
+        return max(1.0, (sum(one[3] for one in newest) / weight - chance) / was) if was > 0 else 1.0
 
     def _longer(self, now: float, ended: list[_Ended], left: float) -> tuple[float, float, float]:
         """Weight, mean and mean square of what calls use that are longer than any that ended.

@@ -101,6 +101,19 @@ def test_a_change_is_followed() -> None:
     assert found is not None and found.mean == pytest.approx(200.0)
 
 
+@pytest.mark.parametrize(("a_minute", "least"), [(0.0, 0.9), (0.1, 0.85)])
+def test_a_rise_is_followed_at_once(a_minute: float, least: float) -> None:
+    """Answers grow by a tenth a minute, three calls a second: what is said stays close behind the truth."""
+    uses, draws = Uses(), random.Random(1)
+    for number in range(3 * 600):
+        now = number / 3
+        truth = 200.0 * (1 + a_minute * now / 60)
+        uses.ended(uses.started(now, 1.0, 4000.0), now + 2.0, truth * draws.uniform(0.2, 1.8))
+        uses.learn(now + 2.0)
+    found = uses.at(0.0)
+    assert found is not None and least * truth < found.mean < 1.1 * truth
+
+
 @settings(deadline=None)
 @given(
     st.lists(
