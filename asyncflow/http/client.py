@@ -199,7 +199,7 @@ class HTTPClient:
             call: What to send.
             read: Takes a good answer and returns the result; what it raises ends the attempt.
         """
-        return self._repeat(call, self._attempt, read)
+        return self._repeat(call, HTTPClient._attempt, read)
 
     async def open(self, call: Call, begin: Callable[[Stream], Awaitable[T]]) -> tuple[Stream, T]:
         """Open an answer that is read while it comes; whoever has it closes it.
@@ -208,7 +208,7 @@ class HTTPClient:
             call: What to send.
             begin: Reads the stream's beginning; what it raises ends the attempt, and may be repeated.
         """
-        return await self._repeat(call, self._open, begin)
+        return await self._repeat(call, HTTPClient._open, begin)
 
     def endpoint(
         self,
@@ -269,8 +269,10 @@ class HTTPClient:
         base = failures.plain_url(httpx.URL(self._base)) if self._base else ""
         return f"<HTTPClient {base} running={self._running} calls={self._calls}>".replace("  ", " ")
 
-    async def _repeat(self, call: Call, attempt: Callable[[Call, A, bool], Awaitable[T]], argument: A) -> T:
-        """`attempt(call, argument, …)` until it succeeds or nothing more is to be tried."""
+    async def _repeat(
+        self, call: Call, attempt: Callable[[HTTPClient, Call, A, bool], Awaitable[T]], argument: A
+    ) -> T:
+        """`attempt(self, call, argument, …)` until it succeeds or nothing more is to be tried."""
         tally = Tally()
         self._running += 1
         try:
@@ -278,7 +280,7 @@ class HTTPClient:
                 try:
                     if tally.attempts and call.meter is not None:
                         await call.meter.again()
-                    return await attempt(call, argument, tally.failures > 0)
+                    return await attempt(self, call, argument, tally.failures > 0)
                 except Exception as error:
                     tally.count(error)
                     if call.meter is not None and ending_of(error) is Ending.CUT:

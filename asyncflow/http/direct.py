@@ -13,11 +13,11 @@ import math
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import aiohttp
 import httpx
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -49,7 +49,7 @@ class Direct:
         self._session = session
         self._connector = session.connector
         self._tls = tls
-        self._origins: dict[tuple[str, bytes], ClientRequest] = {}
+        self._origins: dict[tuple[str, bytes], _Origin] = {}
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(self._loop)
         self._turns = Turns(self._loop)
@@ -97,7 +97,7 @@ class Direct:
             raise as_httpx(exc) from cause_of(exc)
         return answer.response(call)
 
-    async def _connected(self, origin: ClientRequest, timeouts: Timeouts) -> Connection:
+    async def _connected(self, origin: _Origin, timeouts: Timeouts) -> Connection:
         # `connect`, not `sock_connect`: the name lookup counts too.
         seconds = min(timeouts.connect, timeouts.total)
         try:
@@ -109,7 +109,7 @@ class Direct:
         """Forget what is under way; the session closes its connections."""
         self._watch.close()
 
-    def _origin(self, url: httpx.URL) -> ClientRequest:
+    def _origin(self, url: httpx.URL) -> _Origin:
         """What the connector wants to know of a request: where it goes, which is the same for many."""
         key = (url.scheme, url.netloc)
         origin = self._origins.get(key)
@@ -118,7 +118,7 @@ class Direct:
                 raise httpx.UnsupportedProtocol(f"an http or https address with a host is needed, not {key}")
             if len(self._origins) > 1000:
                 self._origins.clear()
-            origin = self._origins[key] = ClientRequest(
+            origin = self._origins[key] = _Origin(
                 "GET",
                 URL(str(url), encoded=True).origin(),
                 loop=self._loop,
@@ -126,6 +126,14 @@ class Direct:
                 ssl=self._tls() if url.scheme == "https" else True,
             )
         return origin
+
+
+class _Origin(ClientRequest):
+    """What the connector wants to know of a request, known once: aiohttp works its key out at every look."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
 
 
 def head_of(call: Call) -> bytes:
