@@ -20,6 +20,7 @@ from asyncflow.llm.embeddings import Embeddings, vectors_of
 from asyncflow.llm.form import Form, WrongFormError
 from asyncflow.llm.in_words import has_no_mode, in_words
 from asyncflow.llm.kept import Kept, key_for
+from asyncflow.llm.parts import not_text
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
 from asyncflow.llm.reask import reask
@@ -126,10 +127,10 @@ class Asking:
 
     def _meter(self, kind: type[M], body: Any, max_tokens: int | None) -> M:
         """The meter of a call, with the reservation of its money where there is a budget."""
-        money = None
+        money, longer = None, not_text(body)
         if self._spending is not None:
-            money = self._spending.reserve(self.estimate, len(encode_json(body)), max_tokens)
-        return kind(self.estimate, max_tokens, money, self._lose)
+            money = self._spending.reserve(self.estimate, len(encode_json(body)) - longer, max_tokens)
+        return kind(self.estimate, max_tokens, money, self._lose, longer)
 
     @property
     def estimate(self) -> TokenEstimate:

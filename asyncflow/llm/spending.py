@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from asyncflow.llm.completion import Completion, Usage
@@ -36,14 +37,22 @@ class Spending:
     def reserve(self, estimate: TokenEstimate, size_bytes: int, max_tokens: int | None) -> Reservation:
         """Set aside what one request of this size costs; at most a token for each of its bytes is read.
 
-        Without `max_tokens` the first answer may cost anything, so nothing starts beside it.
+        Without `max_tokens` the first answer may cost anything, so nothing starts beside it. How long it will
+        be is not known, so a budget for which the guess is too much lets it start all the same.
         """
+        return self.budget.reserve(probably=partial(self._costs, estimate, size_bytes, max_tokens))
+
+    def _costs(self, estimate: TokenEstimate, size_bytes: int, max_tokens: int | None) -> tuple[float, float]:
+        """What a request costs probably and at most, by what is known now."""
         read, written = estimate.input_tokens(size_bytes), estimate.output_tokens(max_tokens)
         longest = max_tokens if max_tokens is not None else _LONGEST * written
         most = self.price.of(Usage(max(read, estimate.most_input_tokens(size_bytes)), longest))
+        probably = self.price.of(Usage(read, written))
         if max_tokens is None and not self.answered:
             most = max(most, self.budget.max_cost)
-        return self.budget.reserve(probably=self.price.of(Usage(read, written)), at_most=most)
+            if not estimate.answers:
+                probably = max(self.price.of(Usage(read, 1)), min(probably, self.budget.max_cost))
+        return probably, most
 
     def cost(self, call: Reservation, usage: Usage) -> None:
         """What an answer to the call cost: by its usage, or what was probable where it says nothing."""
@@ -73,6 +82,7 @@ class CallMeter:
         max_tokens: The longest answer that is asked for.
         money: What is set aside for the call, where there is a budget.
         lose: Takes what an attempt without an answer probably used.
+        not_text: By how much its request is longer than it counts; see `asyncflow.llm.parts`.
         told: Whether what the attempt under way used has been taken.
     """
 
@@ -80,11 +90,12 @@ class CallMeter:
     max_tokens: int | None
     money: Reservation | None
     lose: Callable[[Usage], None]
+    not_text: int = 0
     told: bool = False
 
     def reserve(self, size_bytes: int) -> int:
         """Tokens to reserve for a request of this size."""
-        return self.estimate.reserve(size_bytes, self.max_tokens)
+        return self.estimate.reserve(size_bytes - self.not_text, self.max_tokens)
 
     def used(self, size_bytes: int, result: Any) -> int:
         """Tokens that the call with this answer used."""
@@ -100,6 +111,7 @@ class CallMeter:
             text: What came of it.
             whole: Whether more would have come.
         """
+        size_bytes -= self.not_text
         if whole and usage.total_tokens:
             self.estimate.learn(
                 size_bytes, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
@@ -109,12 +121,12 @@ class CallMeter:
         read = usage.input_tokens or self.estimate.input_tokens(size_bytes)
         if whole:
             self.estimate.learn(size_bytes, 0, written)
-        return Usage(read, written, usage.cached_input_tokens, reported=False)
+        return replace(usage, input_tokens=read, output_tokens=written, reported=False)
 
     def probable(self, size_bytes: int) -> Usage:
         """What an attempt uses by all that is known before it."""
-        read, written = self.estimate.input_tokens(size_bytes), self.estimate.output_tokens(self.max_tokens)
-        return Usage(read, written, reported=False)
+        read = self.estimate.input_tokens(size_bytes - self.not_text)
+        return Usage(read, self.estimate.output_tokens(self.max_tokens), reported=False)
 
     def lost(self, size_bytes: int) -> None:
         """An attempt without an answer used what it probably would have, unless more is known of it."""

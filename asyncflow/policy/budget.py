@@ -8,12 +8,17 @@ so what is spent passes `max_cost` by the error of one call's estimate, and no m
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeAlias
 
 from asyncflow.errors import BudgetSpentError
 from asyncflow.policy.line import Line
 from asyncflow.waiting import waiting
+
+#: Tells what a call costs probably, and at most.
+Costs: TypeAlias = Callable[[], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +77,21 @@ class Budget:
         self._refused = 0
         self._line: Line[Reservation] = Line(self._admit)
 
-    def reserve(self, *, probably: float, at_most: float | None = None) -> Reservation:
+    def reserve(self, *, probably: float | Costs, at_most: float | None = None) -> Reservation:
         """A context manager around one call; entering it may wait until calls under way have ended.
 
         Args:
-            probably: What the call is expected to cost.
+            probably: What the call is expected to cost; or a function that tells both figures, asked when the
+                call's turn has come, by what is known then.
             at_most: What it costs if everything it may use is used; by default as `probably`.
 
         Raises:
             BudgetSpentError: On entering, if the budget has not enough left, whatever those under way cost.
         """
-        return Reservation(self, probably, max(probably, probably if at_most is None else at_most))
+        if callable(probably):
+            return Reservation(self, probably)
+        figures = probably, probably if at_most is None else at_most
+        return Reservation(self, lambda: figures)
 
     def check(self) -> None:
         """For a call whose cost nobody can tell before: let it start only while something is left.
@@ -108,6 +117,7 @@ class Budget:
         return f"<Budget {self._spent:.6g} of {self.max_cost:g} spent, {self._reserved:.6g} reserved>"
 
     def _admit(self, call: Reservation, now: float) -> float | None:
+        call.look()
         verdict = may_start(
             self.max_cost, self._spent, self._reserved, self._running, call.probably, call.at_most
         )
@@ -148,14 +158,19 @@ class Budget:
 class Reservation:
     """What `Budget.reserve` returns. A call that ends without having said its cost has cost nothing."""
 
-    __slots__ = ("_budget", "_cost", "at_most", "probably", "state")
+    __slots__ = ("_budget", "_cost", "_costs", "at_most", "probably", "state")
 
-    def __init__(self, budget: Budget, probably: float, at_most: float) -> None:
+    def __init__(self, budget: Budget, costs: Costs) -> None:
         self._budget = budget
         self._cost = 0.0
-        self.probably = probably
-        self.at_most = at_most
+        self._costs = costs
         self.state = ""
+        self.look()
+
+    def look(self) -> None:
+        """See what the call costs by what is known now."""
+        self.probably, at_most = self._costs()
+        self.at_most = max(self.probably, at_most)
 
     def cost(self, amount: float) -> None:
         """What an attempt of the call really cost; attempts add up."""

@@ -84,6 +84,11 @@ class TokenEstimate:
         self._newest: deque[int] = deque(maxlen=_WINDOW)
         self._sorted: list[int] = []
 
+    @property
+    def answers(self) -> int:
+        """Answers that it has learnt from, of those that still count."""
+        return len(self._newest)
+
     def input_tokens(self, size_bytes: int) -> int:
         """Tokens that a prompt of this size has, on average."""
         return math.ceil(size_bytes * self._input / self._bytes - 1e-9)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import anyio
 import pytest
 
 from asyncflow import Skipped, amap, errors
+from asyncflow.http.body import encode_json
 from asyncflow.llm import LLMClient, Price
+from asyncflow.llm.spending import CallMeter
 from asyncflow.policy import Limits
 from asyncflow.testing import SimulatedProvider
 from asyncflow.testing.asked import count_tokens
@@ -228,6 +231,52 @@ async def test_a_longest_answer_in_extra_counts(extra: dict[str, int]) -> None:
             await amap(lambda number: llm.complete(f"{number}", extra=extra), range(10), concurrency=10)
             assert llm.statistics().cost == 20.0
         assert provider.statistics().most_at_once > 1
+
+
+async def test_a_budget_below_the_first_guess_lets_a_first_call_start() -> None:
+    """How long answers are is not known yet, so one is asked; afterwards it is, and the rest keeps to it."""
+    async with SimulatedProvider(latency=0.001, reply=lambda asked: "12345678" * 4) as provider:
+        async with client(provider, price=Price(0.0, 10.0), max_cost=0.0005) as llm:
+            done = await amap(lambda number: llm.complete(f"{number}"), range(20), on_error="continue")
+            assert llm.statistics().cost == pytest.approx(0.00048)
+        assert sum(isinstance(one, Skipped) for one in done) == 14
+        for price, most in ((Price(1.0, 1.0), 0.0), (Price(1e6, 1.0), 0.01)):
+            async with client(provider, limits=Limits(), price=price, max_cost=most) as llm:
+                with pytest.raises(errors.BudgetSpentError):
+                    await llm.complete("its prompt alone is too much")
+
+
+BASE64 = "A" * 1_000_000
+PARTS: dict[str, tuple[dict[str, Any], int]] = {
+    "image": ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BASE64}"}}, 1600),
+    "image by its address": ({"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}, 1600),
+    "image of Anthropic's": ({"type": "image", "source": {"type": "base64", "data": BASE64}}, 1600),
+    "sound": ({"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}, 1000),
+    "file": ({"type": "file", "file": {"file_data": BASE64}}, 40_000),
+    "file by its name": ({"type": "file", "file": {"file_id": "file-1"}}, 3000),
+    "result of a tool": (
+        {"type": "tool_result", "content": [{"type": "image", "source": {"data": BASE64}}]},
+        1600,
+    ),
+    "text of Anthropic's": (
+        {"type": "document", "source": {"type": "text", "data": BASE64[:4000]}},
+        1000,
+    ),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_what_is_no_text_is_not_counted_by_its_length(part: str) -> None:
+    """An image of a megabyte is no 250,000 tokens: for money and for tokens a minute it counts as a guess."""
+    content, worth = PARTS[part]
+    messages = [{"role": "user", "content": [content]}]
+    async with SimulatedProvider(latency=0, reply=lambda asked: "ok") as provider:
+        limits = Limits(tokens_per_minute=1_000_000)
+        async with client(provider, limits=limits, price=Price(1.0, 1.0), max_cost=0.5) as llm:
+            meter = llm._asking._meter(CallMeter, body := {"messages": messages}, 10)
+            assert meter.reserve(len(encode_json(body))) == pytest.approx(worth, abs=60)
+            assert meter.money is not None and meter.money.probably == pytest.approx(worth / 1e6, abs=6e-5)
+            assert (await llm.complete(messages, max_tokens=10)).text == "ok"
 
 
 USAGES = [
