@@ -52,7 +52,14 @@ from typing import Any
 
 
 class AsyncflowError(Exception):
-    """Base of every exception in this module."""
+    """Base of every exception in this module.
+
+    Attributes:
+        partial: What had been done before the failure, where a call is made of several and says so, as
+            `LLMClient.embed` does; else None.
+    """
+
+    partial: Any = None
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)

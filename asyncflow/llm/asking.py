@@ -20,6 +20,7 @@ from asyncflow.llm.embeddings import Embeddings, vectors_of
 from asyncflow.llm.form import Form, WrongFormError
 from asyncflow.llm.in_words import has_no_mode, in_words
 from asyncflow.llm.kept import Kept, key_for
+from asyncflow.llm.open_streams import OpenStreams
 from asyncflow.llm.parts import not_text
 from asyncflow.llm.price import Price
 from asyncflow.llm.provider import Provider
@@ -66,6 +67,7 @@ class Asking:
         self._coalescer: Coalescer[Completion] | None = Coalescer() if coalesce else None
         self._name = f"asyncflow-{secrets.token_hex(16)}"
         self._numbers = itertools.count(1)
+        self._streams = OpenStreams()
         self.usage = Usage()
         self.reused = self.reasked = 0
         self._in_words = False  # whether this server, or this model, has no mode for a form
@@ -97,7 +99,7 @@ class Asking:
                     await stack.enter_async_context(money)
                 opened = await self._endpoint.open(body, begin, headers=self._call_headers(), meter=meter)
                 stack.pop_all()  # what is left of the money is given back when the stream is left
-                received.release = None if money is None else money.end
+            received.release = self._held(money)
             return opened
 
         return TextStream(self._provider, open_stream, received, self._priced)
@@ -130,7 +132,21 @@ class Asking:
         money, longer = None, not_text(body)
         if self._spending is not None:
             money = self._spending.reserve(self.estimate, len(encode_json(body)) - longer, max_tokens)
+        lane = self._http.lane
+        limit = lane.limit if isinstance(lane, RateLane) else None
+        self._streams.check(limit, None if self._spending is None else self._spending.budget, money)
         return kind(self.estimate, max_tokens, money, self._lose, longer)
+
+    def _held(self, money: Reservation | None) -> Callable[[], None]:
+        """The current task holds a stream; to be called when it is left."""
+        closed = self._streams.opened()
+
+        def left() -> None:
+            closed()
+            if money is not None:
+                money.end()
+
+        return left
 
     @property
     def estimate(self) -> TokenEstimate:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType, TracebackType
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from asyncflow import clock
 from asyncflow.errors import NotSupportedError
 from asyncflow.http import HTTPClient, HTTPXClient, HTTPXTransport, Lane, Timeouts
-from asyncflow.http.address import checked as checked_address
 from asyncflow.http.client import RETRY
+from asyncflow.llm.addresses import below, checked_key, checked_url, shown
 from asyncflow.llm.anthropic import Anthropic
 from asyncflow.llm.ask import Ask, Prompt, check_options, messages_of
 from asyncflow.llm.asking import Asking
 from asyncflow.llm.cache import Cache
 from asyncflow.llm.completion import Completion
-from asyncflow.llm.embeddings import Embeddings, body_of, joined
+from asyncflow.llm.embeddings import Embeddings, body_of, in_batches
 from asyncflow.llm.estimate import Estimate, estimate_of
 from asyncflow.llm.form import Form, Schema
 from asyncflow.llm.kept import Kept, asking_anew
@@ -108,15 +107,15 @@ class LLMClient:
             raise TypeError(f"model={model!r}: the model's name is needed, as the provider writes it")
         self.model = model
         given = base_url if base_url is not None else os.environ.get(self._provider.url_variable)
-        address = _checked_url(given or self._provider.default_base_url, self._provider)
-        self.base_url = _shown(address)
+        address = checked_url(given or self._provider.default_base_url, self._provider)
+        self.base_url = shown(address)
         key = api_key if api_key is not None else os.environ.get(self._provider.key_variable)
         if key is None and address == self._provider.default_base_url:
             raise ValueError(
                 f"LLMClient({model!r}): no API key for {self.base_url}. Pass api_key=, or set "
                 f"{self._provider.key_variable}; for a server of your own pass base_url= (and api_key='')"
             )
-        key = _checked_key(key)
+        key = checked_key(key)
         headers = self._provider.headers(key)
         settings = LaneSettings(requests_per_minute, tokens_per_minute, concurrency)
         lane = _lane(limits, settings, address, key, model)
@@ -128,8 +127,8 @@ class LLMClient:
         unknown = f"check the model's name, and base_url: {self._provider.base_url_hint}"
         advice = {404: unknown, 405: unknown}
         chat, embed = self._provider.path(), self._provider.embeddings_path
-        self._complete = self._http.endpoint("POST", _below(address, chat), headers, advice)
-        self._embed = self._http.endpoint("POST", _below(address, embed), headers, advice) if embed else None
+        self._complete = self._http.endpoint("POST", below(address, chat), headers, advice)
+        self._embed = self._http.endpoint("POST", below(address, embed), headers, advice) if embed else None
         if max_cost is not None and price is None:
             raise ValueError(f"max_cost={max_cost!r}: without price= nothing is known to cost anything")
         if not (price is None or isinstance(price, Price)):
@@ -205,6 +204,11 @@ class LLMClient:
     ) -> TextStream:
         """The pieces of an answer's text as the model writes them; see `TextStream`.
 
+        An open stream is a call under way: it counts for `concurrency`, and its money is set aside. A task
+        that makes another call of this client before it has left its stream waits for itself, and so for
+        ever, where `concurrency` is 1 (or as many as it holds streams), or little is left of `max_cost`; a
+        warning says so.
+
         Example:
             >>> async def show(llm):
             ...     async with llm.stream("Tell me a story") as pieces:
@@ -234,8 +238,16 @@ class LLMClient:
             extra: Fields added to each request.
 
         Raises:
-            HTTPError: As `complete`.
+            HTTPError: As `complete`. Where requests before it were answered, its `partial` has the
+                `Embeddings` of their texts, so nothing that was paid for is lost.
             NotSupportedError: If the provider has no embeddings.
+
+        Example:
+            >>> async def as_many_as_can_be(llm, texts):
+            ...     try:
+            ...         return (await llm.embed(texts)).vectors
+            ...     except HTTPError as error:  # in texts[len(vectors):][:256]
+            ...         return [] if error.partial is None else error.partial.vectors
         """
         if self._embed is None:
             raise NotSupportedError(f"provider={self._provider.name!r} has no embeddings")
@@ -244,13 +256,12 @@ class LLMClient:
             raise ValueError('embed takes a list of texts, at least one: embed(["a text"])')
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r}: at least 1 is needed")
-        parts = [
-            await self._asking.embed(
-                self._embed, body_of(self.model, texts[start : start + batch_size], dimensions, extra)
-            )
-            for start in range(0, len(texts), batch_size)
-        ]
-        return joined(parts)
+        endpoint = self._embed
+
+        def embed(batch: Sequence[str]) -> Awaitable[Embeddings]:
+            return self._asking.embed(endpoint, body_of(self.model, batch, dimensions, extra))
+
+        return await in_batches(texts, batch_size, embed)
 
     async def estimate(
         self, prompts: Sequence[Prompt], *, sample: int = 20, seed: int = 0, **options: Any
@@ -380,33 +391,6 @@ class LLMClient:
         if form is None:
             form = self._forms[schema] = Form(schema)
         return form
-
-
-def _checked_url(url: str, provider: Provider) -> str:
-    url = checked_address(url, "base_url").rstrip("/")
-    for path in (provider.path(), provider.embeddings_path or provider.path()):
-        if url.partition("?")[0].endswith(path):
-            raise ValueError(f"base_url: leave {path!r} out at its end, it is added")
-    return url
-
-
-def _below(address: str, path: str) -> str:
-    """The address of a call: a query, such as Azure's `api-version`, stays at its end."""
-    base, mark, query = address.partition("?")
-    return f"{base.rstrip('/')}{path}{mark}{query}"
-
-
-def _shown(address: str) -> str:
-    """The address without user, password and query, where keys travel."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
-def _checked_key(key: str | None) -> str:
-    key = (key or "").strip()
-    if not key.isascii() or not key.isprintable():  # the key itself stays out of the text
-        raise ValueError("api_key holds a character that no key has: was it copied whole, and nothing else?")
-    return key
 
 
 def _lane(

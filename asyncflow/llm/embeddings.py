@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from asyncflow.errors import AsyncflowError
 from asyncflow.http import UnusableAnswerError
 from asyncflow.llm.completion import Usage
 
@@ -46,6 +47,28 @@ def body_of(
     if extra:
         body.update(extra)
     return body
+
+
+async def in_batches(
+    texts: Sequence[str], size: int, embed: Callable[[Sequence[str]], Awaitable[Embeddings]]
+) -> Embeddings:
+    """The vectors of all texts, `size` of them at a time, one batch after the other.
+
+    Raises:
+        Exception: What `embed` raises. It is told which texts it is about, and takes what is done along.
+    """
+    parts: list[Embeddings] = []
+    for start in range(0, len(texts), size):
+        batch = texts[start : start + size]
+        try:
+            parts.append(await embed(batch))
+        except Exception as exc:
+            if len(texts) > size:
+                exc.add_note(f"in texts {start} to {start + len(batch) - 1} of {len(texts)}, counted from 0")
+            if parts and isinstance(exc, AsyncflowError):
+                exc.partial = joined(parts)
+            raise
+    return joined(parts)
 
 
 def joined(parts: Sequence[Embeddings]) -> Embeddings:

@@ -36,7 +36,7 @@ class Received:
         self.texts: list[str] = []
         self.usage = Usage(reported=False)
         self.whole = False
-        #: Gives back what is left of the call's money, once the stream is open.
+        #: Gives back what the stream holds, once it is open.
         self.release: Callable[[], None] | None = None
 
     def begin(self, stream: Stream) -> None:

@@ -103,6 +103,13 @@ class Budget:
             self._refused += 1
             raise BudgetSpentError(f"not started: of max_cost={self.max_cost:g} nothing is left")
 
+    def waits_for(self, running: int, call: Reservation) -> bool:
+        """Whether a call would have to wait now, for so many calls and no others."""
+        verdict = may_start(
+            self.max_cost, self._spent, self._reserved, self._running, call.probably, call.at_most
+        )
+        return verdict is None and self._running <= running
+
     def add(self, cost: float) -> None:
         """Count a cost that nothing was reserved for."""
         self._spent += cost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,26 @@ def test_embeddings_that_are_none(answer: Any) -> None:
     """Too few, numbered wrongly, of two lengths, no numbers, not finite: unusable, never a wrong array."""
     with pytest.raises(ValueError, match=r"embedding|numbered"):
         vectors_of(answer, 2)
+
+
+@pytest.mark.parametrize("script", [[None, None, 400], [400]])
+@pytest.mark.asyncio
+async def test_embeddings_that_were_paid_for_are_kept(script: list[Any]) -> None:
+    """Where a later request fails, its error has what came before, and says which texts it is about."""
+    texts = [f"text {number}" for number in range(10)]
+    async with SimulatedProvider(latency=0, script=script) as provider:
+        async with openai(provider, retry=None) as llm:
+            with pytest.raises(errors.RequestRefusedError) as caught:
+                await llm.embed(texts, batch_size=3)
+            error = pickle.loads(pickle.dumps(caught.value))
+            if script == [400]:
+                assert error.partial is None and error.__notes__ == ["in texts 0 to 2 of 10, counted from 0"]
+                return
+            assert error.__notes__ == ["in texts 6 to 8 of 10, counted from 0"]
+            rest = await llm.embed(texts[len(error.partial.vectors) :], batch_size=3)
+            whole = await llm.embed(texts)
+    assert np.allclose(np.concatenate([error.partial.vectors, rest.vectors]), whole.vectors)
+    assert error.partial.usage.total_tokens + rest.usage.total_tokens == whole.usage.total_tokens
 
 
 def test_embeddings_come_in_any_order() -> None:

@@ -9,6 +9,7 @@ import pickle
 import warnings
 from typing import Any
 
+import anyio
 import pytest
 import trio
 
@@ -16,7 +17,7 @@ from asyncflow import errors
 from asyncflow.events import LanePaused
 from asyncflow.http import Timeouts
 from asyncflow.http.sse import Event, EventDecoder
-from asyncflow.llm import LLMClient
+from asyncflow.llm import LLMClient, Price
 from asyncflow.policy.limits import Limits
 from asyncflow.policy.retry import Retry
 from asyncflow.testing import SimulatedProvider
@@ -299,6 +300,33 @@ async def test_silence_in_the_middle() -> None:
                 with pytest.raises(errors.HTTPTimeoutError) as caught:
                     await anext(llm.stream("x"))
                 assert caught.value.phase == phase
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"concurrency": 1}, {"price": Price(0.0, 1.0), "max_cost": 1e-4}, {"concurrency": 2}, {}],
+)
+@pytest.mark.asyncio
+async def test_a_call_inside_an_open_stream(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it waits for the stream that its own task holds, which would be for ever, a warning says so."""
+    waits = options.get("concurrency") == 1 or "max_cost" in options
+    async with SimulatedProvider(latency=0, reply=lambda asked: TEXT) as provider:
+        async with client(provider, "openai", limits=Limits(), **options) as llm:
+            async with llm.stream("outer", max_tokens=60) as pieces:
+                await anext(pieces)
+                inner = asyncio.create_task(llm.complete("another task's", max_tokens=60))
+                if not waits:
+                    await inner
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert not caplog.records
+                with anyio.move_on_after(0.02 if waits else None) as scope:
+                    await llm.complete("inner", max_tokens=60)
+                assert scope.cancelled_caught == waits
+            assert (await inner).text and (await llm.complete("after", max_tokens=60)).text
+    assert [record.message.count("its own task holds open") for record in caplog.records] == [1] * waits
 
 
 def test_on_trio() -> None:
