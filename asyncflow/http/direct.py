@@ -69,7 +69,6 @@ class Direct:
         """
         target, timeouts = call.target, call.timeouts
         over_at = self._loop.time() + timeouts.total
-        message = head_of(call) + call.content
         try:
             connection = await self._connected(self._origin(target.url), timeouts)
             protocol = connection.protocol
@@ -78,7 +77,7 @@ class Direct:
             answer: Answer | None = None
             self._watch.add(exchange)
             try:
-                protocol.begin(exchange, message)
+                protocol.begin(exchange, head_of(call) + call.content)  # no local: tools print those
                 while answer is None or not answer.is_whole:
                     await exchange.more()
                     if answer is None:  # not made before: there is less about while a thousand calls wait
