@@ -176,21 +176,25 @@ class HTTPClient:
             HTTPError: Of the class that says what happened; see `asyncflow.errors`.
         """
         method = method.upper()
-        all_headers = self._headers.copy()
         body, kind = _body(json, data, content)
-        if kind is not None:
-            all_headers["content-type"] = kind
-        if headers:
-            all_headers.update(headers)
         address = _url(url if _HAS_SCHEME(url) or not self._base else f"{self._base}/{url.lstrip('/')}")
         if params is not None:
             address = address.copy_merge_params(params)
+        target = Target(method, address, self._with(kind, headers))
         if idempotent is None:
-            idempotent = method in IDEMPOTENT or "idempotency-key" in all_headers
+            idempotent = method in IDEMPOTENT or "idempotency-key" in target.headers
         timeouts = self.timeouts if timeout is None else Timeouts.of(timeout)
-        target = Target(method, address, all_headers)
         call = Call(target, body or b"", timeouts=timeouts, repeatable=idempotent, accept=accept)
         return await self.call(call, _as_it_is)
+
+    def _with(self, kind: str | None, headers: Mapping[str, str] | None) -> httpx.Headers:
+        """The client's headers, the body's type, and a call's own: the later ones win."""
+        found = self._headers.copy()
+        if kind is not None:
+            found["content-type"] = kind
+        if headers:
+            found.update(headers)
+        return found
 
     def call(self, call: Call, read: Callable[[httpx.Response], T]) -> Coroutine[Any, Any, T]:
         """Make a call, attempt after attempt, until `read` has made something of an answer. To be awaited.
@@ -318,16 +322,16 @@ class HTTPClient:
                 redirected += 1
                 if redirected > self._max_redirects:
                     raise redirects.refused(response, f"it is number {redirected} in a row")
-                method, url, headers, content = redirects.following(response)
-                if call.keep_method and method != call.target.method:
-                    where = failures.plain_url(url)
+                target, content = redirects.following(response)
+                if call.keep_method and target.method != call.target.method:
+                    where = failures.plain_url(target.url)
                     raise redirects.refused(response, f"the right address is probably {where}")
                 left = deadline - clock.now()
                 if left <= 0:
                     raise failures.from_httpx(httpx.TimeoutException("total"), call.request())
                 call = replace(
                     call,
-                    target=Target(method, url, headers),
+                    target=target,
                     headers=None,
                     content=content,
                     redirected=True,

@@ -8,6 +8,7 @@ import httpx
 
 from asyncflow import errors
 from asyncflow.http.address import is_usable
+from asyncflow.http.call import Target
 from asyncflow.http.failures import SECRET_HEADERS, plain_url, scrub, secrets_of
 
 #: Statuses that point elsewhere.
@@ -16,8 +17,8 @@ STATUSES = frozenset({301, 302, 303, 307, 308})
 _ABOUT_THE_BODY = ("content-length", "content-type", "transfer-encoding")
 
 
-def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, bytes]:
-    """Method, address, headers and body of the request that follows a redirect.
+def following(response: httpx.Response) -> tuple[Target, bytes]:
+    """Method, address and headers of the request that follows a redirect, and its body.
 
     301, 302 and 303 turn anything but HEAD into GET, without the body; 307 and 308 keep both. Credentials go
     only to the origin they were meant for.
@@ -28,8 +29,8 @@ def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, 
     Example:
         >>> asked = httpx.Request("GET", "https://a.b/x", headers={"authorization": "Bearer k"})
         >>> answer = httpx.Response(302, headers={"location": "https://c.d/y"}, request=asked)
-        >>> method, url, headers, _ = following(answer)
-        >>> str(url), "authorization" in headers
+        >>> target, _ = following(answer)
+        >>> str(target.url), "authorization" in target.headers
         ('https://c.d/y', False)
     """
     request = response.request
@@ -56,7 +57,7 @@ def following(response: httpx.Response) -> tuple[str, httpx.URL, httpx.Headers, 
         method, content = "GET", b""
         for name in _ABOUT_THE_BODY:
             headers.pop(name, None)
-    return method, there, headers, content
+    return Target(method, there, headers), content
 
 
 def refused(response: httpx.Response, why: str) -> errors.RedirectError:

@@ -51,6 +51,7 @@ ENDS: dict[str, Script] = {
     "bad status line": replies(f"HTTP/1.1 abc {KEY}\r\n\r\n".encode()),
     "bad header line": replies(f"HTTP/1.1 200 OK\r\nauth {KEY}\r\n\r\n".encode()),
     "redirect elsewhere": replies(answer(b"", "307 X", f"Location: http://127.0.0.1:1/{KEY}?{KEY}\r\n")),
+    "redirect, then nothing": replies(answer(b"", "307 X", "Location: /again\r\n"), b"SSH-2.0\r\n\r\n"),
     "not HTTP": replies(b"SSH-2.0\r\n\r\n"),
     "cut": cut,
     "silent": silent,
@@ -123,7 +124,9 @@ async def test_a_key_is_found_nowhere(
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("end", ["bad status line", "bad header line", "cut", "silent"])
+@pytest.mark.parametrize(
+    "end", ["bad status line", "bad header line", "redirect, then nothing", "cut", "silent"]
+)
 @pytest.mark.asyncio
 async def test_locals(end: str, wire: str, kind: str) -> None:
     """Nor in the locals of the frames of an error and of its causes, which some tools print."""
