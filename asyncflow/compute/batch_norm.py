@@ -164,7 +164,7 @@ def _normalise(
     near = bool(np.all(np.abs(mean * invstd) <= NEAR))
     if near:
         shift = shift - mean * slope
-    a, b, m = (per_channel(v, np.empty((0,) * rows.ndim, work)) for v in (slope, shift, mean))
+    a, b, m = per_channel([slope, shift, mean], rows, work)
     y = fresh(rows.shape, rows.dtype)
     tile = pick("batch_norm_normalise", _affine) if rows.ndim == 2 else _affine
 
@@ -245,7 +245,8 @@ def _sums(g: Array, x: Array, mean: Array, near: bool) -> tuple[Array, Array]:
     total = column_sums(g)
     if near:
         return total, column_dots(g, x) - mean * total
-    centred = np.subtract(x, per_channel(mean, x), out=scratch_like(x))
+    (middle,) = per_channel([mean], x, x.dtype)
+    centred = np.subtract(x, middle, out=scratch_like(x))
     return total, column_dots(centred, g)
 
 
@@ -265,7 +266,7 @@ def _input_gradient(
     level = -slope * dbeta / size if ctx.training else np.zeros_like(slope)
     if near:
         level = level + ctx.mean * pull
-    a, b, c, m = (per_channel(v, np.empty((0,) * rows.ndim, work)) for v in (slope, pull, level, ctx.mean))
+    a, b, c, m = per_channel([slope, pull, level, ctx.mean], rows, work)
     dx = fresh(rows.shape, rows.dtype)
     tile = pick("batch_norm_gradient", _gradient) if rows.ndim == 2 else _gradient
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from asyncflow.compute.checks import Array
+from asyncflow.compute.memory import LINE, aligned
 from asyncflow.compute.scratch import scratch_like
 from asyncflow.compute.settings import pick
 from asyncflow.compute.sums import column_dots, column_sums
@@ -40,10 +41,15 @@ def channel_tiles(x: Array) -> list[slice]:
     return plan(len(x), x[:1].nbytes)
 
 
-def per_channel(values: Array, x: Array) -> Array:
-    """One number per channel in a shape that meets x's channels."""
-    values = values.astype(x.dtype)
-    return values if x.ndim == 2 else values[:, None]
+def per_channel(values: list[Array], x: Array, work: np.dtype[Any]) -> list[Array]:
+    """Each of `values`, one number per channel, in `work` and in a shape that meets x's channels.
+
+    Every row of a matrix reads them again, so each begins at a line of the cache.
+    """
+    channels = len(values[0])
+    block = aligned((len(values), -(-channels // LINE) * LINE), work)[:, :channels]
+    block[...] = values
+    return list(block if x.ndim == 2 else block[:, :, None])
 
 
 def moments(x: Array, work: np.dtype[Any]) -> tuple[Array, Array]:
@@ -69,8 +75,9 @@ def _tile_moments(x: Array) -> tuple[Array, Array]:
     # A far mean (or NaN, for which the comparison is False) takes the careful path.
     if np.all(mean**2 <= NEAR**2 * square):
         return mean, square * size
-    distance = np.subtract(x, per_channel(mean, x), out=scratch_like(x))
-    offset = mean - per_channel(mean, x).reshape(-1)  # what rounding the mean to x's dtype left out
+    (rounded,) = per_channel([mean], x, x.dtype)
+    distance = np.subtract(x, rounded, out=scratch_like(x))
+    offset = mean - rounded.reshape(-1)  # what rounding the mean to x's dtype left out
     left = column_sums(distance) / size
     spread = column_dots(distance, distance) - size * left**2
     return mean - offset + left, np.maximum(spread, 0)

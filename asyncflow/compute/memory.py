@@ -4,6 +4,10 @@ A result of some MiB is more than the allocator keeps: it goes back to the syste
 the next one of its size comes page by page, which can cost more than the arithmetic (a softmax of 32 MiB has
 8000 pages: 12 ms). So large results stand in blocks that return here when the array and all its views are
 gone, and not before. At most `KEPT_BYTES` wait for their next use; what is beyond goes back to the system.
+
+Large results, and what else `aligned` makes, begin at a line of the processor's cache. NumPy's own arrays
+begin 16 bytes into one, so that every second load of 32 bytes touches two lines: up to a fifth of a compiled
+loop's time. In a loop over an array and its gradient it is enough that one of the two begins at a line.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ Array: TypeAlias = npt.NDArray[Any]
 LEAST_BYTES = 1 << 20
 KEPT_BYTES = 64 << 20
 
+#: Bytes of a line of the processor's cache.
+LINE = 64
+
 _blocks: list[Array] = []
 # A finalizer may run in the middle of any of the lines below, on the thread that holds the lock.
 _lock = threading.RLock()
@@ -40,6 +47,18 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     if size_bytes < LEAST_BYTES:
         return np.empty(shape, dtype)
     return np.asarray(_Loan(_taken(size_bytes), shape, dtype))
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array with any content that begins at a line of the cache, for what is read again and again.
+
+    Example:
+        >>> aligned((3,), np.dtype(np.float32)).ctypes.data % LINE
+        0
+    """
+    block = np.empty(math.prod(shape) * dtype.itemsize + LINE, np.uint8)
+    start = -block.__array_interface__["data"][0] % LINE
+    return np.ndarray(shape, dtype, block, start)
 
 
 class _Loan:
@@ -63,7 +82,7 @@ def _taken(size_bytes: int) -> Array:
         for place in range(len(_blocks) - 1, -1, -1):
             if size_bytes <= _blocks[place].nbytes <= 2 * size_bytes:
                 return _blocks.pop(place)
-    return np.empty(size_bytes, np.uint8)
+    return aligned((size_bytes,), np.dtype(np.uint8))
 
 
 def _given_back(block: Array) -> None:

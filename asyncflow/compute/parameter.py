@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from asyncflow.compute.checks import Array, same_shape, work_dtype
+from asyncflow.compute.memory import aligned
 from asyncflow.errors import DtypeError, RangeError
 
 
@@ -32,7 +33,7 @@ class Parameter:
             raise RangeError(f"{name} must be writeable, got a read-only array")
         self.value = value
         self.name = name
-        self._grad: Array = np.empty(value.shape, work_dtype(value.dtype))
+        self._grad: Array = aligned(value.shape, work_dtype(value.dtype))
         self._empty = True
 
     @property

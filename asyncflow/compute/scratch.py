@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from asyncflow.compute.checks import Array
+from asyncflow.compute.memory import aligned
 
 #: Larger requests are plain allocations.
 LARGEST = 4 << 20
@@ -31,7 +32,8 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype[Any], slot: int = 0) -> Arra
     buffer = buffers.get(slot)
     if buffer is None or buffer.size < size_bytes:
         # A power of two, so that tiles of slightly different sizes share one.
-        buffer = buffers[slot] = np.empty(max(4096, 1 << (size_bytes - 1).bit_length()), np.uint8)
+        size_bytes_kept = max(4096, 1 << (size_bytes - 1).bit_length())
+        buffer = buffers[slot] = aligned((size_bytes_kept,), np.dtype(np.uint8))
     return buffer[:size_bytes].view(dtype).reshape(shape)
 
 

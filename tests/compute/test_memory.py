@@ -1,12 +1,15 @@
 """Large results: their memory is used again, and never while somebody has them."""
 
 import gc
+import math
 
 import numpy as np
 import pytest
 
 from asyncflow import compute
 from asyncflow.compute import memory
+from asyncflow.compute.columns import per_channel
+from asyncflow.compute.scratch import scratch
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +71,19 @@ def test_a_block_much_too_large_is_not_taken():
     del large
     small = memory.fresh((1 << 20,), np.dtype(np.float32))
     assert small.base._block.nbytes == small.nbytes
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (7, 5), (1024, 1024)])
+def test_what_is_read_again_and_again_begins_at_a_line(shape):
+    """`aligned`, large results, a tile's buffers, gradients and the numbers per channel of a batch norm."""
+    f = np.dtype(np.float32)
+    made = [memory.aligned(shape, f), scratch(shape, f), compute.Parameter(np.zeros(shape, f)).grad]
+    if math.prod(shape) * f.itemsize >= memory.LEAST_BYTES:
+        made.append(memory.fresh(shape, f))
+    for x in made:
+        assert x.shape == shape and x.flags.writeable and address(x) % memory.LINE == 0
+    for row in per_channel([np.ones(5), np.zeros(5)], np.empty((3, 5), f), f):
+        assert row.shape == (5,) and address(row) % memory.LINE == 0
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, ">f4"])
