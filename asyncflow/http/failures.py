@@ -63,6 +63,7 @@ def from_status(response: httpx.Response, advice: Mapping[int, str] | None = Non
 def from_httpx(exc: httpx.HTTPError | httpx.InvalidURL, request: httpx.Request) -> errors.HTTPError:
     """Our error for what a transport or an httpx client raised, which stands below it without credentials."""
     said = str(exc) or type(exc).__name__
+    untrusted = _certificate_refused(exc)
     _without_secrets(exc, request)
     match exc:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
@@ -81,7 +82,7 @@ def from_httpx(exc: httpx.HTTPError | httpx.InvalidURL, request: httpx.Request) 
             return _build(
                 errors.HTTPTimeoutError, request, "the call took longer than its total", phase="total"
             )
-        case httpx.ConnectError() if _certificate_refused(exc):
+        case httpx.ConnectError() if untrusted:
             return _build(
                 errors.RequestRefusedError,
                 request,
@@ -194,17 +195,18 @@ def _without_secrets(exc: BaseException, request: httpx.Request) -> None:
     """Take from an error, and from what caused it, what may hold the request's credentials.
 
     Those are the frames that it came through, whose locals some tools print (the bytes that were sent are
-    among them), and words of an answer that says them. What has such words is no longer told as a cause.
+    among them), and words of an answer that says them. What has such words is no longer told as a cause. An
+    error that whoever calls is dealing with meanwhile stands there as a context too, and is left as it is.
     """
     exc.__traceback__ = None
     exc.args = tuple(scrub(arg, request) if isinstance(arg, str) else arg for arg in exc.args)
+    if exc.__suppress_context__ and exc.__context__ is not exc.__cause__:
+        exc.__context__ = None
     beneath = exc.__cause__ or exc.__context__
-    if beneath is None:
-        return
     said = f"{beneath} {beneath!r}"
     if scrub(said, request) != said:
         exc.__cause__ = exc.__context__ = None
-    else:
+    elif beneath is not None and (exc.__cause__ is not None or not isinstance(beneath, Exception)):
         _without_secrets(beneath, request)
 
 

@@ -150,6 +150,27 @@ async def test_locals(end: str, wire: str, kind: str) -> None:
     assert len(seen) > 2 and KEY not in repr(seen)
 
 
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("end", ["bad header line", "cut", "silent"])
+@pytest.mark.asyncio
+async def test_an_error_of_the_callers_own_is_left_alone(end: str, wire: str) -> None:
+    """A call made while another error is dealt with fails for itself: that one keeps its words and frames."""
+    own = WIRES[wire]()
+    async with raw_server(ENDS[end]) as server:
+        client = LLMClient("m", base_url=server.url, api_key=KEY, http=own, retry=None, timeout=0.2)
+        async with client as llm:
+            for said in ("mine", f"mine, which says {KEY}"):
+                for call in (llm.complete("x"), anext(llm.stream("x"))):
+                    try:
+                        raise ValueError(said)
+                    except ValueError as mine:
+                        with pytest.raises(HTTPError):
+                            await call
+                        assert mine.__traceback__ is not None and str(mine) == said
+        if own is not None:
+            await own.aclose()
+
+
 @pytest.mark.parametrize("name", ["Authorization", "X-API-Key", "api-key", "Cookie", "X-Goog-Api-Key"])
 @pytest.mark.asyncio
 async def test_headers_of_any_endpoint(name: str, caplog: pytest.LogCaptureFixture) -> None:
