@@ -183,13 +183,12 @@ class LLMClient:
         Can be cancelled anywhere; what is on the wire is cut off.
         """
         form = None if schema is None else self._form(schema)
-        return (
-            await self._asking.answer(  # no name for what is asked: the call does not keep it while it waits
-                self._asked(prompt, system, max_tokens, temperature, stop, tools, extra, form),
-                form,
-                reasks,
-                sample,
-            )
+        # No name for what is asked: then the call does not keep it while it waits.
+        return await self._asking.answer(
+            self._asked(prompt, system, max_tokens, temperature, stop, tools, extra, form),
+            form,
+            reasks,
+            sample,
         )
 
     def stream(
