@@ -225,8 +225,10 @@ class RateLane:
         ready = max(self._pause.until, self._breaker.ready_at())
         if now < self._pace_until:
             ready = max(ready, self._pace)
+        if ready > now:
+            return ready
         tokens = attempt.tokens() if callable(attempt.tokens) else attempt.tokens
-        ready = max(ready, self._quotas.ready_at(now, tokens))
+        ready = self._quotas.ready_at(now, tokens)
         if self._quotas.reports.any:
             ready = max(ready, self._left_at(now, tokens))
         if ready > now:

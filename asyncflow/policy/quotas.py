@@ -70,6 +70,10 @@ class Quotas:
     def ready_at(self, now: float, tokens: int) -> float:
         """When to ask again whether the rates let such a call start; `now` or before: they do."""
         ready = -math.inf
+        for rate in self._rates.values():
+            ready = max(ready, rate.due)
+        if ready > now:
+            return ready
         for kind, rate in self._rates.items():
             ready = max(ready, rate.ready_at(now, _cost(kind, tokens)))
             if ready > now:

@@ -104,6 +104,11 @@ class Rate:
         self._started = Window(quota.period, Uses())
         self._ended = Window(quota.period, Uses())  # by when they ended, where more was to learn by that
 
+    @property
+    def due(self) -> float:
+        """When the next call is due, if the log has room for it, which takes longer to ask."""
+        return self._next - self._early
+
     def ready_at(self, now: float, cost: Cost) -> float:
         """When a call of this cost may start, if nothing happens until then; `now` or before: at once."""
         self._started.look(now)
@@ -113,7 +118,7 @@ class Rate:
             at_once = Cost(self._expected(cost))
             room = max(room, self._ended.leaves_room_at(at_once, self.quota.amount))
         self._settled = max(self._settled, room)
-        return max(self._next - self._early, room)
+        return max(self.due, room)
 
     def take(self, now: float, cost: Cost) -> Charge:
         """Charge a call that starts now. Does not ask whether it may."""

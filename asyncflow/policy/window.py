@@ -85,15 +85,21 @@ class _Slice:
         self.weight2 += weight2
         self.weight3 += weight3
         self.most += most
-        mean = self.mean * weight + self.unknown * most
-        return [mean, self.variance * weight2, self.third * weight3, self.error * weight, most]
+        return self._likely(weight, weight2, weight3, most)
 
     @property
     def likely(self) -> Sums:
         """What those under way are likely to use."""
-        mean = self.mean * self.weight + self.unknown * self.most
-        third, error = self.third * self.weight3, self.error * self.weight
-        return [mean, self.variance * self.weight2, third, error, self.most]
+        return self._likely(self.weight, self.weight2, self.weight3, self.most)
+
+    def adds(self, cost: Cost) -> Sums:
+        """What one more call would add to it."""
+        weight = cost.weight
+        return self._likely(weight, weight * weight, weight * weight * weight, cost.most)
+
+    def _likely(self, weight: float, weight2: float, weight3: float, most: float) -> Sums:
+        mean = self.mean * weight + self.unknown * most
+        return [mean, self.variance * weight2, self.third * weight3, self.error * weight, most]
 
 
 class Window:
@@ -115,6 +121,7 @@ class Window:
         "_likely",
         "_log",
         "_look_at",
+        "_new",
         "_oldest_gone",
         "_period",
         "_under_way",
@@ -129,6 +136,7 @@ class Window:
         self._log: dict[int, _Slice] = {}  # oldest first
         self._under_way: dict[int, _Slice] = {}  # of those, the ones with calls under way
         self._look_at = -math.inf
+        self._new = _Slice()  # empty, and never filled: for a call that may start
         self._likely = _NOTHING  # of all slices together, as `_Slice.likely`
         self._oldest_gone = math.inf
         self.used = 0.0
@@ -163,9 +171,7 @@ class Window:
         used = self.used + cost.sure
         sums, alone = self._likely, 0.0
         if cost.weight:
-            new = _Slice()
-            new.look(self.uses, 0.0)
-            more = new.count(cost, 1)
+            more = self._new.adds(cost)
             alone = self._at_most(more)
             sums = _sum(sums, more)
         # One that never fits goes alone. What was taken and given back leaves a rounding behind.
@@ -191,6 +197,8 @@ class Window:
         if now >= self._oldest_gone:
             self._forget(now)
         told = self.uses.learn(now)
+        if told:
+            self._new.look(self.uses, 0.0)
         if not self._under_way or not (told or now >= self._look_at):
             return
         self._look_at = now + min(self._period / _LOOKS, self.uses.seconds / _LOOKS_A_CALL)
