@@ -3,8 +3,8 @@
 Slow start doubles the limit once a round (the time of one call) until the first refusal. That cuts it, once,
 and tells what the provider takes at once: one less than were under way. From there it is grown back, held at
 the best known limit, and now and then probed above: by one, and where that is served by two, by four. Where
-fewer are refused than were served before, it is not their number alone that decides: nothing is held then,
-and the limit goes up by one a round and down by a cut, as TCP's does.
+again and again fewer are refused than were served before, it is not their number alone that decides: nothing
+is held then, and the limit goes up by one a round and down by a cut, as TCP's does.
 Growth is spread over a round, never a burst, happens only while the limit is really filled, and is taken back
 where it brings no more calls a second (`knee`); after a rest it is tried again.
 
@@ -35,6 +35,8 @@ _SHORTEST_ROUND = 0.1
 _HOLD, _LONGEST_HOLD, _HOLD_PER_PAUSE = 10.0, 120.0, 15.0
 #: Weight of the newest call in the time that a call takes.
 _WEIGHT = 0.1
+#: So many more refusals where as many were served before than above, and no limit is taken to be sharp.
+_NOT_SHARP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Adaptive:
     """
 
     __slots__ = (
-        "_credit", "_grow_at", "_highest", "_hold", "_knee", "_lowest", "_probe_at", "_reason",
+        "_below", "_credit", "_grow_at", "_highest", "_hold", "_knee", "_lowest", "_probe_at", "_reason",
         "_rest_until", "_round", "_step", "_value", "best",
     )  # fmt: skip
 
@@ -80,6 +82,7 @@ class Adaptive:
         self._probe_at = math.inf
         self._knee = Knee()
         self._rest_until = -math.inf
+        self._below = 0  # refusals where as many were served before, less those above
         self._reason = ""
         #: The most calls at once that are known to be served, or None before the first refusal.
         self.best: int | None = None
@@ -168,8 +171,8 @@ class Adaptive:
         """An episode of refusals has begun: cut the limit. Call it once for each.
 
         Where far fewer calls than the limit were under way, the reason may be another than their number: the
-        limit is halved at most, and what was known to be served stays known. Where fewer were than have been
-        served before, nothing sharp is known, and growth does not wait there.
+        limit is halved at most, and what was known to be served stays known. Where again and again fewer were
+        than have been served before, nothing sharp is known, and growth does not wait there.
 
         Args:
             now: The moment.
@@ -185,16 +188,19 @@ class Adaptive:
         reason = f"refused with {at_once} at once"
         served = max(self._lowest, min(at_once, self.limit) - 1)
         step, self._step = self._step, 1.0
-        if self.best is None or at_once > self.best + max(2.0, 2.0 * step):
-            self._hold, cut = _HOLD, served * CUT
-        elif at_once > self.best:  # in vain, just above the best known limit
-            self._hold, served = min(_LONGEST_HOLD, 2.0 * self._hold), max(served, self.best)
-            cut = served * CUT_PROBE
-        else:
+        below = self.best is not None and at_once <= self.best
+        self._below = self._below + 1 if below else max(0, self._below - 1)
+        if below and self._below >= _NOT_SHARP:
             self._hold, self._probe_at = _HOLD, now
             change = self._set(self._value * CUT, reason)
             self.best = self.limit
             return change
+        if self.best is not None and self.best < at_once <= self.best + max(2.0, 2.0 * step):
+            # In vain, just above the best known limit.
+            self._hold, served = min(_LONGEST_HOLD, 2.0 * self._hold), max(served, self.best)
+            cut = served * CUT_PROBE
+        else:
+            self._hold, cut = _HOLD, served * CUT
         self.best = served
         self._probe_at = now + max(self._hold, pause * _HOLD_PER_PAUSE)
         return self._set(cut, reason)
