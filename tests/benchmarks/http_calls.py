@@ -4,8 +4,11 @@
 
 The server runs in a process of its own and answers a fixed chat completion, so the client is what is
 measured. Every way makes the same calls with the same number at once, from as many workers, in turns, and
-the best of `repeat` turns counts. CPU is the client process's own, per request. Peers that are not installed
-are named at the end.
+the best of `repeat` turns counts. `ratio` is to plain aiohttp, `kept` to the same way at the first number at
+once. CPU is the client process's own, per request. Peers that are not installed are named at the end.
+
+"all at once" is `concurrency=None`: as many calls on the wire as there are workers. Without it `LLMClient`
+finds the number itself.
 
 The OpenAI SDK is on httpx up to version 2, and on httpx2 from 3 on; an environment holds one of them. `--sdk`
 takes the interpreters of others, whose turns are then a process each:
@@ -25,7 +28,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 BODY = json.dumps(
     {
@@ -104,10 +109,10 @@ async def plain_aiohttp(url: str) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def our_client(url: str) -> AsyncIterator[Call]:
+async def our_client(url: str, **options: Any) -> AsyncIterator[Call]:
     from asyncflow.llm import LLMClient
 
-    async with LLMClient("m", base_url=url, api_key="k") as llm:
+    async with LLMClient("m", base_url=url, api_key="k", **options) as llm:
 
         async def call() -> object:
             return (await llm.complete(PROMPT)).text
@@ -159,6 +164,7 @@ async def openai_sdk(url: str) -> AsyncIterator[Call]:
 WAYS = {
     "plain aiohttp": plain_aiohttp,
     "asyncflow LLMClient": our_client,
+    "LLMClient, all at once": partial(our_client, concurrency=None),
     "asyncflow HTTPClient": our_http,
     "plain httpx": plain_httpx,
 }
@@ -217,8 +223,9 @@ async def elsewhere(python: str, url: str, at_once: int, seconds: float) -> tupl
 async def compare(
     url: str, at: list[int], seconds: float, repeat: int, slow_at: int, sdks: list[str]
 ) -> None:
-    print(f"{'at once':>8}  {'way':<22}{'req/s':>9}{'ratio':>8}{'CPU µs':>9}")
+    print(f"{'at once':>8}  {'way':<24}{'req/s':>9}{'ratio':>8}{'kept':>8}{'CPU µs':>9}")
     missing: dict[str, str] = {}
+    first: dict[str, float] = {}
     for at_once in at:
         async with AsyncExitStack() as stack:
             ways = {**WAYS, sdk_name(): openai_sdk}
@@ -240,7 +247,11 @@ async def compare(
                     best[name] = max(best.get(name, (0.0, 0.0)), measured)
         base = best["plain aiohttp"][0]
         for name, (rate, cpu) in best.items():
-            print(f"{at_once:>8}  {name:<22}{rate:>9,.0f}{rate / base:>8.3f}{cpu:>9,.0f}", flush=True)
+            kept = rate / first.setdefault(name, rate)
+            print(
+                f"{at_once:>8}  {name:<24}{rate:>9,.0f}{rate / base:>8.3f}{kept:>8.3f}{cpu:>9,.0f}",
+                flush=True,
+            )
     for name, why in missing.items():
         print(f"not installed: {name} ({why})")
     if not sdks:
