@@ -43,4 +43,4 @@ def test_the_version_is_that_of_the_installation(capsys: pytest.CaptureFixture[s
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"asyncflow {asyncflow.__version__}\n"
     with pytest.raises(AttributeError, match="no attribute 'amapp'"):
-        asyncflow.amapp  # noqa: B018
+        asyncflow.amapp

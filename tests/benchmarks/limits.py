@@ -1,7 +1,7 @@
 """How much of a provider's limits is used, beside the figures that were asked for. On virtual time, by seed.
 
-    python tests/benchmarks/limits.py [--seed 1]
-    python tests/benchmarks/limits.py --matrix 10     # quotas of tokens only, ten seeds of each: some minutes
+    python -m tests.benchmarks.limits [--seed 1]
+    python -m tests.benchmarks.limits --matrix 10     # quotas of tokens only, ten seeds of each: some minutes
 
 The provider is the one of `tests/policy/provider.py`: quotas counted in sliding windows, the strictest way,
 and a hidden limit at once. The best rate against a hidden limit is what the same load reaches when it knows
@@ -15,16 +15,12 @@ import asyncio
 import itertools
 import math
 import random
-import sys
 import time
-from pathlib import Path
 from typing import Literal
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from asyncflow import errors  # noqa: E402
-from asyncflow.policy import LaneSettings, RateLane  # noqa: E402
-from tests.policy.provider import Full, Provider, run, work  # noqa: E402
+from asyncflow import errors
+from asyncflow.policy import LaneSettings, RateLane
+from tests.policy.provider import Full, Provider, run, work
 
 
 def row(what: str, measured: str, asked: str) -> None:
@@ -96,7 +92,7 @@ def matrix(seeds: int) -> None:
                         as_long=as_long,
                         seconds=seconds,
                         max_tokens=max_tokens,
-                        counted=counted,  # type: ignore[arg-type]
+                        counted=counted,
                     )
                     for seed in range(1, seeds + 1)
                 ]

@@ -27,6 +27,22 @@ Rows = Callable[..., Path]
 Read = Callable[[Path], list[Any]]
 
 
+class Held:
+    """Answers nothing before `go`; `full` is set when as many are asked as the first limit lets through."""
+
+    def __init__(self) -> None:
+        self.full, self.go = threading.Event(), threading.Event()
+        self.under_way = 0
+
+    async def reply(self, asked: Asked) -> str:
+        self.under_way += 1
+        if self.under_way == START:
+            self.full.set()
+        while not self.go.is_set():
+            await asyncio.sleep(0.01)
+        return "ok"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals")
 def test_nothing_answered_writes_nothing(child: Any, rows: Rows, tmp_path: Path) -> None:
     """Stopped before the first answer it writes no output, and says how to go on."""
@@ -54,28 +70,17 @@ def test_nothing_answered_writes_nothing(child: Any, rows: Rows, tmp_path: Path)
 def test_ctrl_c_sends_nothing_more(child: Any, here: Any, rows: Rows, read: Read, tmp_path: Path) -> None:
     """Rows that wait for the limit are no calls in flight: they are not sent, but by the next command."""
     path = rows(*({"n": n} for n in range(60)))
-    full, go = threading.Event(), threading.Event()
-    under_way = 0
-
-    async def reply(asked: Asked) -> str:
-        nonlocal under_way
-        under_way += 1
-        if under_way == START:
-            full.set()
-        while not go.is_set():
-            await asyncio.sleep(0.01)
-        return "ok"
-
-    with SimulatedProvider(reply=reply, latency=0) as provider:
+    held = Held()
+    with SimulatedProvider(reply=held.reply, latency=0) as provider:
         command = ("map", path, "-o", tmp_path / "out.jsonl", "--prompt", "{n}", "--model", "m")
         to = ("--base-url", provider.base_url)
         running = child(*command, *to)
-        assert full.wait(30)
+        assert held.full.wait(30)
         running.send_signal(signal.SIGINT)
         heard = ""
         while "Once more cancels them" not in heard:
             heard += running.stderr.readline()
-        go.set()
+        held.go.set()
         stdout, stderr = running.communicate(timeout=30)
         assert provider.statistics().asked == START
         assert running.returncode == 130 and "stopped by SIGINT" in stderr, heard + stderr
@@ -88,26 +93,15 @@ def test_ctrl_c_sends_nothing_more(child: Any, here: Any, rows: Rows, read: Read
 def test_a_death_suspects_only_calls_in_flight(child: Any, here: Any, rows: Rows, tmp_path: Path) -> None:
     """Killed, a run had its calls in flight, and not the rows that waited for the limit."""
     path = rows(*({"n": n} for n in range(60)))
-    full, go = threading.Event(), threading.Event()
-    under_way = 0
-
-    async def reply(asked: Asked) -> str:
-        nonlocal under_way
-        under_way += 1
-        if under_way == START:
-            full.set()
-        while not go.is_set():
-            await asyncio.sleep(0.01)
-        return "ok"
-
-    with SimulatedProvider(reply=reply, latency=0) as provider:
+    held = Held()
+    with SimulatedProvider(reply=held.reply, latency=0) as provider:
         command = ("map", path, "-o", tmp_path / "out.jsonl", "--prompt", "{n}", "--model", "m")
         to = ("--base-url", provider.base_url)
         running = child(*command, *to)
-        assert full.wait(30)
+        assert held.full.wait(30)
         running.kill()
         running.communicate(timeout=30)
-        go.set()
+        held.go.set()
         ran = here(*command, *to)
     assert ran.returncode == 0 and f"{START} were in flight, {60 - START} not started" in ran.stderr
 

@@ -205,7 +205,7 @@ def test_what_waiting_does_not_mend_is_told_at_once(postgres: Server) -> None:
     """A wrong password, a database or a server that is not there: no login is tried twice."""
     tried = []
     for url in (postgres.url(password="wrong"), postgres.url("nowhere"), "postgresql://u@127.0.0.1:1/x"):
-        address = as_store(url)._address  # type: ignore[attr-defined]
+        address = as_store(url)._address
         connect = address.connect
         address.connect = lambda connect=connect, **given: (tried.append(1), connect(**given))[1]
         with pytest.raises(StoreError, match="cannot be opened"):

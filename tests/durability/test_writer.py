@@ -201,7 +201,7 @@ def test_a_store_that_is_slow_to_open_holds_up_no_other() -> None:
         assert go.wait(20)
         return open_writer()
 
-    slow.open_writer = slowly  # type: ignore[method-assign]
+    slow.open_writer = slowly
     threads = [threading.Thread(target=lambda: found.append(share(slow))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -232,7 +232,7 @@ def test_a_writer_that_has_failed_is_handed_out_no_more(kind: str, home: Any, tm
     def fail(places: Any, records: Any) -> None:
         raise ValueError("once")
 
-    first._backend.append = fail  # type: ignore[method-assign]
+    first._backend.append = fail
     first.submit(record(1), PLACE, told.about(1), home)
     home.run()
     second, third = share(store), share(store)

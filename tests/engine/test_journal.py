@@ -391,7 +391,7 @@ def test_a_lost_store_is_no_failure_of_a_branch(flow: Any, batch: bool, at_once:
         async def exec_async(self, item: Any) -> None:
             calls.append(item)
 
-    class Branches(flow):  # type: ignore[misc]
+    class Branches(flow):
         async def prep_async(self, shared: Any) -> Any:
             return [{"i": number} for number in range(100)]
 
@@ -485,7 +485,7 @@ def test_the_grace_after_failures_has_one_timer() -> None:
             timers.append(callback)
             return lambda: timers.remove(callback)
 
-        host.call_later = call_later  # type: ignore[method-assign]
+        host.call_later = call_later
         place = Run(host, journal=Memory())
         node, _ = doubles(concurrency=8)
         with pytest.raises(ValueError, match="-"):

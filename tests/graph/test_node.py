@@ -326,7 +326,7 @@ def test_an_init_that_does_not_call_super_is_named(kind):
     with pytest.raises(AttributeError, match=r"'Own' object .*: its __init__ has to call super\(\)"):
         own.run({})
     with pytest.raises(AttributeError, match="has no attribute 'other'$"):
-        own.other  # noqa: B018
+        own.other
 
 
 @pytest.mark.parametrize("kind", [Node, BatchNode, BaseNode])

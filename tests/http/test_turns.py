@@ -18,7 +18,7 @@ async def test_a_crowd() -> None:
     woken: list[int] = []
     waiters[5].cancel()
     for number, waiter in enumerate(waiters):
-        waiter.add_done_callback(lambda _, number=number: woken.append(number))  # type: ignore[misc]
+        waiter.add_done_callback(lambda _, number=number: woken.append(number))
         turns.wake(waiter)
         turns.wake(waiter)
     seen = [len(woken)]

@@ -150,7 +150,7 @@ def test_quotas_of_tokens_read_and_written_are_learnt_apart(
             limits, numbers, end = Limits(seed=1), itertools.count(), clock.now() + 300
             async with httpx.AsyncClient(transport=provider.transport()) as http:
                 options = {"base_url": "http://simulated", "api_key": "", "http": http, "limits": limits}
-                async with LLMClient("m", provider="anthropic", **options) as llm:  # type: ignore[arg-type]
+                async with LLMClient("m", provider="anthropic", **options) as llm:
 
                     async def worker() -> None:
                         while clock.now() < end:

@@ -140,7 +140,7 @@ async def test_an_answer_that_is_too_large(client: Client) -> None:
 async def test_http_that_is_neither() -> None:
     """`http=` is a client of httpx's or a transport, told at once."""
     with pytest.raises(TypeError, match="an httpx transport"):
-        LLMClient("m", base_url="http://simulated/v1", api_key="", http=5)  # type: ignore[arg-type]
+        LLMClient("m", base_url="http://simulated/v1", api_key="", http=5)
 
 
 async def test_what_came_before_is_forgotten_in_the_end() -> None:

@@ -273,4 +273,4 @@ def test_on_trio_it_says_how() -> None:
 def test_a_reply_that_is_no_function_is_refused() -> None:
     """A text in its place is told at once, with the function that says it."""
     with pytest.raises(TypeError, match="give a function, such as lambda asked: 'hello'"):
-        SimulatedProvider(reply="hello")  # type: ignore[arg-type]
+        SimulatedProvider(reply="hello")

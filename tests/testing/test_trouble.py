@@ -128,7 +128,7 @@ def test_reasons() -> None:
     quotas = Quotas(lambda: 0.0, 1.0, requests=60, tokens=600, at_once=2)
     assert quotas.enter(2).what == "concurrency" and quotas.enter(2).wait is None  # type: ignore[union-attr]
     assert quotas.enter(0) is None and quotas.enter(0).wait == 1.0  # type: ignore[union-attr]
-    assert quotas.charge(6, 4) is None and quotas.charge(5, 0).wait == pytest.approx(0.5)  # type: ignore[union-attr]
+    assert quotas.charge(6, 4) is None and quotas.charge(5, 0).wait == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
